@@ -1,0 +1,9 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package v1beta1 is the API of Headgate: the Canary resource, and every label,
+// annotation, condition type and reason a user can see.
+//
+// +kubebuilder:object:generate=true
+// +groupName=headgate.dev
+package v1beta1

@@ -1,0 +1,184 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package graph turns Gateway API objects into a validated graph. Invalid is
+// data: every node keeps its Source, whether it is Valid and its Problems;
+// configuration (package xds) skips what is not valid, status (package status)
+// explains it, and both read the same graph.
+//
+//	Resources ──Build──▶ Graph
+//	                      ├─ Classes
+//	                      ├─ Gateways ─ Listeners ─ Attachments ─▶ Route
+//	                      └─ Routes ─ Parents, Rules ─ Backends ─▶ ClusterKey
+package graph
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+)
+
+// Resources is every object that Build reads. It is never modified.
+type Resources struct {
+	// ControllerName selects the GatewayClasses that are ours.
+	ControllerName  string
+	GatewayClasses  map[string]*gwv1.GatewayClass
+	Gateways        map[types.NamespacedName]*gwv1.Gateway
+	HTTPRoutes      map[types.NamespacedName]*gwv1.HTTPRoute
+	GRPCRoutes      map[types.NamespacedName]*gwv1.GRPCRoute
+	ReferenceGrants map[types.NamespacedName]*gwv1beta1.ReferenceGrant
+	Namespaces      map[string]*corev1.Namespace
+	Services        map[types.NamespacedName]*corev1.Service
+	Secrets         map[types.NamespacedName]*corev1.Secret
+}
+
+// Graph is the validated whole. All slices are sorted: Gateways and Classes by
+// name, Routes by kind, namespace and name.
+type Graph struct {
+	Classes  []*Class
+	Gateways []*Gateway
+	Routes   []*Route
+}
+
+// Class is a GatewayClass that names our controller.
+type Class struct {
+	Source   *gwv1.GatewayClass
+	Valid    bool
+	Problems []Problem
+}
+
+// Gateway is a Gateway of one of our classes.
+type Gateway struct {
+	Key       types.NamespacedName
+	Source    *gwv1.Gateway
+	Class     *Class
+	Listeners []*Listener
+	Valid     bool
+	Problems  []Problem
+}
+
+// Listener is one listener of a Gateway.
+type Listener struct {
+	Gateway  *Gateway
+	Name     gwv1.SectionName
+	Source   gwv1.Listener
+	Port     int32
+	Protocol gwv1.ProtocolType
+	// Hostname is lower case and empty for "every host".
+	Hostname string
+	// Certificates are the validated key pairs of an HTTPS listener, in the
+	// order of certificateRefs.
+	Certificates []Certificate
+	// SupportedKinds is what the listener's status publishes.
+	SupportedKinds []gwv1.RouteGroupKind
+	// Attachments are the accepted routes, in order of precedence: age, then name.
+	Attachments []*Attachment
+	Valid       bool
+	Problems    []Problem
+}
+
+// Certificate is a TLS key pair from a Secret.
+type Certificate struct {
+	Secret    types.NamespacedName
+	Cert, Key []byte
+}
+
+// Attachment is one route on one listener.
+type Attachment struct {
+	Route    *Route
+	Listener *Listener
+	// Hostnames is the intersection of the listener's hostname and the route's;
+	// {""} stands for every host.
+	Hostnames []string
+}
+
+// RouteKind tells route kinds apart.
+type RouteKind string
+
+// The kinds of routes.
+const (
+	KindHTTPRoute RouteKind = "HTTPRoute"
+	KindGRPCRoute RouteKind = "GRPCRoute"
+)
+
+// Route is a route of any kind with at least one parent that is ours.
+type Route struct {
+	Kind      RouteKind
+	Key       types.NamespacedName
+	Source    client.Object
+	Hostnames []string
+	Parents   []*Parent
+	Rules     []*Rule
+	// Running is true while a release runs on the route (v1beta1.AnnotationRelease):
+	// its weights travel as runtime keys.
+	Running bool
+	// Problems concern the route whole, under every parent; those of rules and
+	// backends stand there.
+	Problems []Problem
+}
+
+// Parent is one parentRef of a route that names a Gateway of ours.
+type Parent struct {
+	Ref     gwv1.ParentReference
+	Gateway *Gateway
+	// Attachments is empty when the route was not accepted by any listener.
+	Attachments []*Attachment
+	Accepted    bool
+	Problems    []Problem
+}
+
+// Rule is one rule of a route. A rule that is not Valid answers 500.
+type Rule struct {
+	Index    int
+	Name     string
+	Matches  []Match
+	Filters  Filters
+	Backends []*Backend
+	// RequestTimeout and BackendTimeout are nil when unset; zero means none.
+	RequestTimeout, BackendTimeout *Duration
+	Valid                          bool
+	Problems                       []Problem
+}
+
+// Backend is one backendRef of a rule. One that is not Valid gets its share of
+// the traffic answered with 500.
+type Backend struct {
+	Weight   int32
+	Cluster  ClusterKey
+	Filters  Filters
+	Valid    bool
+	Problems []Problem
+}
+
+// ClusterKey names an upstream: one per Service, port and protocol, never per rule.
+type ClusterKey struct {
+	Namespace, Service string
+	Port               int32
+	Protocol           UpstreamProtocol
+}
+
+// Name is the Envoy cluster name: "namespace/service/port", plus "/h2c" or so
+// when the protocol is not HTTP/1.1. It has no dots, so that Envoy's statistics
+// keep it whole in the label envoy_cluster_name.
+func (k ClusterKey) Name() string {
+	name := k.Namespace + "/" + k.Service + "/" + itoa(k.Port)
+	if k.Protocol != UpstreamHTTP {
+		name += "/" + string(k.Protocol)
+	}
+	return name
+}
+
+// UpstreamProtocol is what is spoken to a backend.
+type UpstreamProtocol string
+
+// The protocols spoken to backends.
+const (
+	// UpstreamHTTP is HTTP/1.1.
+	UpstreamHTTP UpstreamProtocol = ""
+	// UpstreamH2C is HTTP/2 without TLS, by appProtocol kubernetes.io/h2c or for GRPCRoutes.
+	UpstreamH2C UpstreamProtocol = "h2c"
+	// UpstreamWebSocket is HTTP/1.1 with appProtocol kubernetes.io/ws.
+	UpstreamWebSocket UpstreamProtocol = "ws"
+)

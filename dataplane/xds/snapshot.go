@@ -1,0 +1,29 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package xds turns the graph into Envoy configuration: one file per Envoy
+// concept, no error results, no state. What could fail was settled by
+// graph.Build.
+package xds
+
+import (
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/types"
+
+	"headgate.dev/headgate/dataplane/graph"
+)
+
+// Snapshot is the complete configuration of one Gateway's proxies, except the
+// endpoints, which travel on their own path (see Endpoints). Maps are by resource
+// name, as Envoy's discovery service names them.
+type Snapshot struct {
+	Gateway   types.NamespacedName
+	Listeners map[string]proto.Message // *listenerv3.Listener
+	Routes    map[string]proto.Message // *routev3.RouteConfiguration
+	Clusters  map[string]proto.Message // *clusterv3.Cluster, all EDS
+	Secrets   map[string]proto.Message // *tlsv3.Secret
+	Runtimes  map[string]proto.Message // *runtimev3.Runtime
+	// ClusterKeys is the upstream behind each cluster name, whose endpoints
+	// the server must know.
+	ClusterKeys map[string]graph.ClusterKey
+}
