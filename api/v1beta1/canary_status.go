@@ -96,8 +96,20 @@ type Release struct {
 	// ReadyDeadline is when canary pods that are not ready end the release.
 	// +optional
 	ReadyDeadline *metav1.Time `json:"readyDeadline,omitempty"`
+	// SettleUntil is when a gateway that does not report its proxies is taken to
+	// serve what it accepted, and when proxies are taken to know new endpoints.
+	// +optional
+	SettleUntil *metav1.MicroTime `json:"settleUntil,omitempty"`
+	// StageSince is when the present phase or stage of the promotion was entered.
+	// +optional
+	StageSince *metav1.MicroTime `json:"stageSince,omitempty"`
+	// Needed is how many canary pods must be ready for the share they serve;
+	// fewer take the traffic back.
+	Needed int32 `json:"needed,omitempty"`
 	// Approved is true when a person approved the current step.
 	Approved bool `json:"approved,omitempty"`
+	// Expedited is true when a person ended the current step's hold early.
+	Expedited bool `json:"expedited,omitempty"`
 	// Paused is true when a person paused the release.
 	Paused bool `json:"paused,omitempty"`
 	// Promotion is how far the hand-over has come; empty before it.
@@ -137,6 +149,9 @@ const (
 	PromotionRoutes PromotionStage = "Routes"
 	// PromotionHandOver: the Deployment owns the ReplicaSet and has scaled the old one down.
 	PromotionHandOver PromotionStage = "HandOver"
+	// PromotionNative: the Deployment did not adopt the ReplicaSet; it rolls the
+	// new version out by itself while the canary keeps serving.
+	PromotionNative PromotionStage = "Native"
 	// PromotionCleanup: everything else that was added is removed.
 	PromotionCleanup PromotionStage = "Cleanup"
 )
@@ -204,6 +219,18 @@ const (
 	ReasonTargetNotFound      = "TargetNotFound"
 	ReasonTargetTaken         = "TargetTaken"
 	ReasonTargetRollingOut    = "TargetRollingOut"
+	ReasonTargetPaused        = "TargetPaused"
+	ReasonTargetChanged       = "TargetChanged"
+	ReasonScaledToZero        = "ScaledToZero"
+	ReasonServiceNameTaken    = "ServiceNameTaken"
+	ReasonNotAllowed          = "NotAllowed"
+	ReasonRetried             = "Retried"
+	ReasonStepsChanged        = "StepsChanged"
+	ReasonExpedited           = "Expedited"
+	ReasonRollingBack         = "RollingBack"
+	ReasonHandedOver          = "HandedOver"
+	ReasonNativeRollout       = "NativeRollout"
+	ReasonDetached            = "Detached"
 	ReasonServiceNotFound     = "ServiceNotFound"
 	ReasonServiceAmbiguous    = "ServiceAmbiguous"
 	ReasonRouteNotFound       = "RouteNotFound"

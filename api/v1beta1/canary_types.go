@@ -80,11 +80,15 @@ type CanarySpec struct {
 	// ProgressDeadline is how long the canary's pods may take to become ready
 	// before the release is rolled back. At least 10s. Default 10m.
 	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10s')",message="write a duration of at least 10s, such as 5m: pods need time to start"
 	ProgressDeadline *metav1.Duration `json:"progressDeadline,omitempty"`
 
 	// KeepFailed is how long the pods of a rejected version stay, without
 	// traffic, to be looked at. 0s removes them at once. Default 10m.
 	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	KeepFailed *metav1.Duration `json:"keepFailed,omitempty"`
 
 	// Suspend stops the release where it stands: weights stay, no step is taken,
@@ -130,6 +134,8 @@ type Step struct {
 	// Hold is how long the step lasts at least, from the moment the gateway
 	// confirmed the weight. Default: none.
 	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	Hold *metav1.Duration `json:"hold,omitempty"`
 	// Approval makes the step wait for a person: kubectl headgate promote.
 	// +optional
@@ -137,6 +143,8 @@ type Step struct {
 	// Bake is how long the new version serves all traffic before the old one is
 	// scaled down. Only with weight 100. Default: none.
 	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	Bake *metav1.Duration `json:"bake,omitempty"`
 }
 
@@ -151,6 +159,8 @@ type Analysis struct {
 	Metrics []Metric `json:"metrics,omitempty"`
 	// Interval is the time between two measurements, at least 1s. Default 10s.
 	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="write a duration of at least 1s, such as 10s"
 	Interval *metav1.Duration `json:"interval,omitempty"`
 	// Disabled turns the analysis off: steps are left by time and approval, and
 	// only pods that are not ready roll back.

@@ -24,10 +24,15 @@ const (
 	// AnnotationBypass on a Deployment, with any value, lets its next template
 	// change roll out natively, without a release. Headgate removes it afterwards.
 	AnnotationBypass = "headgate.dev/bypass"
+	// AnnotationHeld stands on a Deployment whose template change was held by the
+	// admission policy. While it stands, only Headgate (or an update that carries
+	// AnnotationBypass) can unpause the Deployment.
+	AnnotationHeld = "headgate.dev/held"
 	// AnnotationRelease stands on a route, a Service or an autoscaler while a
 	// release changes it. Its value is JSON: the Canary and what is needed to
 	// bring the original back. On a route it also tells the gateway half to carry
-	// the weights as runtime keys.
+	// the weights as runtime keys. It is a JSON object with one entry per Canary,
+	// by name, because two Canaries may share a route.
 	AnnotationRelease = "headgate.dev/release"
 	// AnnotationCommand on a Canary asks for something: "<verb>" or
 	// "<verb>: <reason>", with a verb of the Command constants. It is removed

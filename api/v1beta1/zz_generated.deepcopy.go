@@ -285,6 +285,14 @@ func (in *Release) DeepCopyInto(out *Release) {
 		in, out := &in.ReadyDeadline, &out.ReadyDeadline
 		*out = (*in).DeepCopy()
 	}
+	if in.SettleUntil != nil {
+		in, out := &in.SettleUntil, &out.SettleUntil
+		*out = (*in).DeepCopy()
+	}
+	if in.StageSince != nil {
+		in, out := &in.StageSince, &out.StageSince
+		*out = (*in).DeepCopy()
+	}
 	if in.FinishedAt != nil {
 		in, out := &in.FinishedAt, &out.FinishedAt
 		*out = (*in).DeepCopy()
