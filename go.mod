@@ -2,6 +2,8 @@ module headgate.dev/headgate
 
 go 1.27.0
 
+toolchain go1.27.4
+
 require (
 	github.com/envoyproxy/go-control-plane v0.14.0
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0

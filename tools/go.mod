@@ -2,6 +2,8 @@ module headgate.dev/headgate/tools
 
 go 1.27.0
 
+toolchain go1.27.4
+
 tool (
 	mvdan.cc/gofumpt
 	sigs.k8s.io/controller-tools/cmd/controller-gen
