@@ -80,6 +80,7 @@ type CanarySpec struct {
 	// ProgressDeadline is how long the canary's pods may take to become ready
 	// before the release is rolled back. At least 10s. Default 10m.
 	// +optional
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10s')",message="write a duration of at least 10s, such as 5m: pods need time to start"
 	ProgressDeadline *metav1.Duration `json:"progressDeadline,omitempty"`
@@ -87,6 +88,7 @@ type CanarySpec struct {
 	// KeepFailed is how long the pods of a rejected version stay, without
 	// traffic, to be looked at. 0s removes them at once. Default 10m.
 	// +optional
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	KeepFailed *metav1.Duration `json:"keepFailed,omitempty"`
@@ -134,6 +136,7 @@ type Step struct {
 	// Hold is how long the step lasts at least, from the moment the gateway
 	// confirmed the weight. Default: none.
 	// +optional
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	Hold *metav1.Duration `json:"hold,omitempty"`
@@ -143,6 +146,7 @@ type Step struct {
 	// Bake is how long the new version serves all traffic before the old one is
 	// scaled down. Only with weight 100. Default: none.
 	// +optional
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	Bake *metav1.Duration `json:"bake,omitempty"`
@@ -159,6 +163,7 @@ type Analysis struct {
 	Metrics []Metric `json:"metrics,omitempty"`
 	// Interval is the time between two measurements, at least 1s. Default 10s.
 	// +optional
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="write a duration of at least 1s, such as 10s"
 	Interval *metav1.Duration `json:"interval,omitempty"`

@@ -47,6 +47,9 @@ func newScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=headgate-system,resources=leases,verbs=get;create;update
+// +kubebuilder:rbac:groups="";events.k8s.io,namespace=headgate-system,resources=events,verbs=create;patch
+
 // newManager makes the manager with its probes and the leader's mark; nothing runs yet.
 func newManager(ctx context.Context, cfg *rest.Config, o options) (manager.Manager, error) {
 	scheme, err := newScheme()

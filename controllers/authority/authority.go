@@ -47,10 +47,10 @@ type Keeper struct {
 	server pki.Pair
 }
 
+// +kubebuilder:rbac:groups="",namespace=headgate-system,resources=secrets,verbs=get;create
+
 // Open reads the authority, or creates it when there is none. Of two replicas
 // that create it at once, one wins and both use what it wrote.
-//
-// +kubebuilder:rbac:groups="",namespace=headgate-system,resources=secrets,verbs=get;create
 func Open(ctx context.Context, o Options) (*Keeper, error) {
 	key := types.NamespacedName{Namespace: o.Namespace, Name: SecretName}
 	secret := &corev1.Secret{}

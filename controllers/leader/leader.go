@@ -25,9 +25,9 @@ var (
 	unmark = client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"`+Label+`":null}}}`))
 )
 
-// Marker moves the label to Pod when this process becomes the leader.
-//
 // +kubebuilder:rbac:groups="",namespace=headgate-system,resources=pods,verbs=get;list;patch
+
+// Marker moves the label to Pod when this process becomes the leader.
 type Marker struct {
 	// Client reads and writes pods; it need not be cached.
 	Client client.Client
