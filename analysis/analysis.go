@@ -4,6 +4,10 @@
 // Package analysis turns measurements into verdicts. It is pure: what to ask is
 // data ([Due]), the answers are data ([Measurement]), and [Judge] compares them.
 // Asking is done by the packages below it: measure schedules, prometheus asks.
+//
+//	spec ──PlanFor──▶ Plan ──Due──▶ Query ──(a source asks)──▶ Measurement
+//	                   │                                           │ History.With
+//	                   └──────────────Judge◀────────── History ◀───┘
 package analysis
 
 import (
@@ -71,6 +75,8 @@ type Query struct {
 	Kind     Kind
 	Subject  Subject
 	From, To time.Time
+	// Asked is when the question was found due; the answer carries it back.
+	Asked time.Time
 }
 
 // Bucket is a cumulative count: requests that took at most Le seconds.
@@ -81,8 +87,13 @@ type Bucket struct {
 
 // Sample is what was measured of one arm.
 type Sample struct {
-	// Requests and Bad are counts in the interval, for KindCounts.
+	// Requests and Bad are counts in the interval, for KindCounts. For
+	// KindHistogram Requests is the count of the +Inf bucket.
 	Requests, Bad float64
+	// Unanswered is how many more requests were sent to the version than were
+	// answered in the interval, for KindCounts where the source knows it. It is
+	// negative when requests of an earlier interval were answered in this one.
+	Unanswered float64
 	// Buckets are cumulative and end with Le +Inf, for KindHistogram.
 	Buckets []Bucket
 	// Value is the number, for KindScalar.
@@ -101,9 +112,11 @@ type Problem struct {
 
 // Measurement is the answer to one Query.
 type Measurement struct {
-	Metric         string
-	Kind           Kind
-	From, To       time.Time
+	Metric   string
+	Kind     Kind
+	From, To time.Time
+	// Asked is the Asked of the query.
+	Asked          time.Time
 	Stable, Canary Sample
 	// Problem is set when there is no usable answer; the samples are then empty.
 	Problem *Problem
@@ -111,9 +124,15 @@ type Measurement struct {
 
 // History is what was measured since Subject.Since, oldest first. It may be
 // empty at any time (a restart loses it): the next queries then reach back.
+// Measurements with To at or before Since are of stable only: what the canary is
+// compared with once it has all the traffic.
 type History struct {
 	Since        time.Time
 	Measurements []Measurement
+	// Pending are the metrics that are being asked for: they are not due.
+	Pending []string
+	// At is when the history was read; zero when that is not known.
+	At time.Time
 }
 
 // Verdict is what the analysis says of a release at its present step.

@@ -1,0 +1,31 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1beta1
+
+// Reasons of verdicts beside those of the release: each has one cause and one
+// thing to do about it, see docs/analysis.md.
+const (
+	// ReasonNotJudged: at weight 0 no request reaches the canary, so the metrics of the gateway do not judge.
+	ReasonNotJudged = "NotJudged"
+	// ReasonInconclusive: there is data, and it speaks neither clearly for nor clearly against the canary.
+	ReasonInconclusive = "Inconclusive"
+	// ReasonUnanswered: too many requests were sent to the canary and not answered yet.
+	ReasonUnanswered = "Unanswered"
+	// ReasonStaleMeasurements: the newest usable measurement is too old to promote on.
+	ReasonStaleMeasurements = "StaleMeasurements"
+	// ReasonAccessDenied: the source answered 401 or 403.
+	ReasonAccessDenied = "AccessDenied"
+	// ReasonSourceNotFound: nothing answers like Prometheus at the address (404, or a page instead of JSON).
+	ReasonSourceNotFound = "SourceNotFound"
+	// ReasonQueryRejected: the source refused the query, by syntax or by cost.
+	ReasonQueryRejected = "QueryRejected"
+	// ReasonQueryTimedOut: the source did not answer in time.
+	ReasonQueryTimedOut = "QueryTimedOut"
+	// ReasonNoSeries: the query matched nothing.
+	ReasonNoSeries = "NoSeries"
+	// ReasonSeveralSeries: the query gave more than one number.
+	ReasonSeveralSeries = "SeveralSeries"
+	// ReasonNotANumber: the query gave NaN or an infinity.
+	ReasonNotANumber = "NotANumber"
+)
