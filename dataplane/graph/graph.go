@@ -55,8 +55,13 @@ type Gateway struct {
 	Source    *gwv1.Gateway
 	Class     *Class
 	Listeners []*Listener
-	Valid     bool
-	Problems  []Problem
+	// Addresses are the IP addresses that the owner asks for, in his order. Empty:
+	// any will do.
+	Addresses []string
+	// Valid is false when the Gateway is not accepted as a whole. What was served
+	// before stays as it is.
+	Valid    bool
+	Problems []Problem
 }
 
 // Listener is one listener of a Gateway.
@@ -71,6 +76,8 @@ type Listener struct {
 	// Certificates are the validated key pairs of an HTTPS listener, in the
 	// order of certificateRefs.
 	Certificates []Certificate
+	// allowed says which routes may attach.
+	allowed allowedRoutes
 	// SupportedKinds is what the listener's status publishes.
 	SupportedKinds []gwv1.RouteGroupKind
 	// Attachments are the accepted routes, in order of precedence: age, then name.
@@ -94,6 +101,19 @@ type Attachment struct {
 	Hostnames []string
 }
 
+// Origin gives the most specific of the route's own hostnames that covers host,
+// one of a.Hostnames. It decides the precedence between routes that meet on host;
+// "" stands for a route without hostnames.
+func (a *Attachment) Origin(host string) string {
+	best := ""
+	for _, own := range a.Route.Hostnames {
+		if covers(own, host) && (best == "" || moreSpecific(own, best)) {
+			best = own
+		}
+	}
+	return best
+}
+
 // RouteKind tells route kinds apart.
 type RouteKind string
 
@@ -105,12 +125,16 @@ const (
 
 // Route is a route of any kind with at least one parent that is ours.
 type Route struct {
-	Kind      RouteKind
-	Key       types.NamespacedName
-	Source    client.Object
+	Kind   RouteKind
+	Key    types.NamespacedName
+	Source client.Object
+	// Hostnames are lower case, valid and in the order written; empty means every host.
 	Hostnames []string
 	Parents   []*Parent
 	Rules     []*Rule
+	// noHost is true when hostnames were given but none is valid: the route then
+	// serves no host, not every host.
+	noHost bool
 	// Running is true while a release runs on the route (v1beta1.AnnotationRelease):
 	// its weights travel as runtime keys.
 	Running bool

@@ -3,6 +3,13 @@
 
 package graph
 
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
 // Problem is one thing that is wrong with an object, as its owner will read it.
 // Each problem has one constructor in this package: grep finds its one meaning.
 type Problem struct {
@@ -13,4 +20,214 @@ type Problem struct {
 	Reason string
 	// Message says which field is wrong and what to write instead.
 	Message string
+}
+
+// Has tells whether one of the problems concerns the condition.
+func Has(problems []Problem, condition string) bool {
+	for _, p := range problems {
+		if p.Condition == condition {
+			return true
+		}
+	}
+	return false
+}
+
+func problem[C, R ~string](condition C, reason R, format string, args ...any) Problem {
+	return Problem{Condition: string(condition), Reason: string(reason), Message: fmt.Sprintf(format, args...)}
+}
+
+// Of classes and Gateways.
+
+func classParametersUnsupported() Problem {
+	return problem(gwv1.GatewayClassConditionStatusAccepted, gwv1.GatewayClassReasonInvalidParameters,
+		"spec.parametersRef is not supported: remove it")
+}
+
+func classNotAccepted(class string) Problem {
+	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonInvalid,
+		"GatewayClass %q is not accepted: see its status", class)
+}
+
+func parametersUnsupported(ref gwv1.LocalParametersReference) Problem {
+	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonInvalidParameters,
+		"spec.infrastructure.parametersRef names %s %q of group %q: no kind is supported, remove it", ref.Kind, ref.Name, ref.Group)
+}
+
+func addressUnsupported(i int, addressType string) Problem {
+	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonUnsupportedAddress,
+		"spec.addresses[%d] has type %q: only IPAddress is supported", i, addressType)
+}
+
+func addressInvalid(i int, value string) Problem {
+	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonUnsupportedAddress,
+		"spec.addresses[%d] is %q: write an IPv4 or IPv6 address, or leave value out to have one assigned", i, value)
+}
+
+func gatewayFieldUnsupported(field string) Problem {
+	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonInvalid, "%s is not supported: remove it", field)
+}
+
+func listenersNotValid(names []string, all bool) Problem {
+	if all {
+		return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonListenersNotValid,
+			"no listener can be served (%s): see their conditions", quoted(names))
+	}
+	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonListenersNotValid,
+		"listeners %s are not served: see their conditions", quoted(names))
+}
+
+// Of listeners.
+
+func protocolUnsupported(protocol gwv1.ProtocolType) Problem {
+	return problem(gwv1.ListenerConditionAccepted, gwv1.ListenerReasonUnsupportedProtocol,
+		"protocol %q is not supported: write HTTP or HTTPS", protocol)
+}
+
+func portReserved(port int32) Problem {
+	return problem(gwv1.ListenerConditionAccepted, gwv1.ListenerReasonPortUnavailable,
+		"port %d is used by the proxy itself: write another one", port)
+}
+
+func portInvalid(port int32) Problem {
+	return problem(gwv1.ListenerConditionAccepted, gwv1.ListenerReasonPortUnavailable,
+		"port %d does not exist: write a number from 1 to 65535", port)
+}
+
+func portTaken(port, by int32) Problem {
+	return problem(gwv1.ListenerConditionAccepted, gwv1.ListenerReasonPortUnavailable,
+		"port %d is what the proxy binds for the listener on port %d: write another one", port, by)
+}
+
+func listenerValueUnsupported(format string, args ...any) Problem {
+	return problem(gwv1.ListenerConditionAccepted, gwv1.ListenerReasonUnsupportedValue, format, args...)
+}
+
+func protocolConflict(port int32, names []string) Problem {
+	return problem(gwv1.ListenerConditionConflicted, gwv1.ListenerReasonProtocolConflict,
+		"port %d has listeners of different protocols (%s): give each protocol a port of its own", port, quoted(names))
+}
+
+func hostnameConflict(port int32, hostname string, names []string) Problem {
+	return problem(gwv1.ListenerConditionConflicted, gwv1.ListenerReasonHostnameConflict,
+		"listeners %s all serve %s on port %d: give each a hostname of its own", quoted(names), hostText(hostname), port)
+}
+
+func overlappingHostnames(hostname string, other gwv1.SectionName, otherHostname string) Problem {
+	return problem(gwv1.ListenerConditionOverlappingTLSConfig, gwv1.ListenerReasonOverlappingHostnames,
+		"%s overlaps with %s of listener %q: a client that reuses a connection may get the certificate of the other",
+		hostText(hostname), hostText(otherHostname), other)
+}
+
+func routeKindInvalid(group, kind string) Problem {
+	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidRouteKinds,
+		"allowedRoutes.kinds names %s of group %q: the listener serves HTTPRoute and GRPCRoute of group %q", kind, group, gwv1.GroupName)
+}
+
+func certificateMissing() Problem {
+	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidCertificateRef,
+		"tls.certificateRefs is empty: name a Secret of type kubernetes.io/tls")
+}
+
+func certificateKindInvalid(i int, group, kind string) Problem {
+	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidCertificateRef,
+		"tls.certificateRefs[%d] names a %s of group %q: only Secrets of the core group (\"\") are supported", i, kind, group)
+}
+
+func certificateNotFound(i int, secret types.NamespacedName) Problem {
+	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidCertificateRef,
+		"tls.certificateRefs[%d]: Secret %s does not exist", i, secret)
+}
+
+func certificateInvalid(i int, secret types.NamespacedName, err error) Problem {
+	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidCertificateRef,
+		"tls.certificateRefs[%d]: Secret %s cannot be used: %v", i, secret, err)
+}
+
+func certificateNotPermitted(i int, secret types.NamespacedName, from string) Problem {
+	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonRefNotPermitted,
+		"tls.certificateRefs[%d]: no ReferenceGrant in namespace %q lets Gateways of namespace %q use Secret %q", i, secret.Namespace, from, secret.Name)
+}
+
+// Of the parents of routes.
+
+func noMatchingParent(ref gwv1.ParentReference, gateway types.NamespacedName) Problem {
+	what := "listener"
+	if ref.SectionName != nil {
+		what = fmt.Sprintf("listener %q", *ref.SectionName)
+	}
+	if ref.Port != nil {
+		what += fmt.Sprintf(" on port %d", *ref.Port)
+	}
+	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNoMatchingParent, "Gateway %s has no %s", gateway, what)
+}
+
+func notAllowedByListeners(kind RouteKind, namespace string, gateway types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNotAllowedByListeners,
+		"no listener of Gateway %s allows a %s from namespace %q: see allowedRoutes of its listeners", gateway, kind, namespace)
+}
+
+func noMatchingHostname(gateway types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNoMatchingListenerHostname,
+		"none of spec.hostnames is served by a listener of Gateway %s", gateway)
+}
+
+// Of routes, rules and backends. Their messages begin with the field.
+
+func hostnameInvalid(i int, hostname string) Problem {
+	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonUnsupportedValue,
+		"spec.hostnames[%d] is %q: write a DNS name such as shop.example.com or *.example.com", i, hostname)
+}
+
+func valueUnsupported(field, format string, args ...any) Problem {
+	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonUnsupportedValue, "%s: %s", field, fmt.Sprintf(format, args...))
+}
+
+func filterUnsupported(field, filterType string) Problem {
+	return valueUnsupported(field, "%s is not supported: remove it", filterType)
+}
+
+func filterRepeated(field, filterType string) Problem {
+	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonIncompatibleFilters,
+		"%s: %s stands here twice: join the two", field, filterType)
+}
+
+func filtersIncompatible(field, format string, args ...any) Problem {
+	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonIncompatibleFilters, "%s: %s", field, fmt.Sprintf(format, args...))
+}
+
+func rulesDropped(messages string) Problem {
+	return problem(gwv1.RouteConditionPartiallyInvalid, gwv1.RouteReasonUnsupportedValue,
+		"Dropped Rule: requests that match it are answered with 500: %s", messages)
+}
+
+func backendKindInvalid(field, group, kind string) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonInvalidKind,
+		"%s names a %s of group %q: only Services of the core group (\"\") are supported", field, kind, group)
+}
+
+func backendNotPermitted(field string, kind RouteKind, from string, service types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonRefNotPermitted,
+		"%s: no ReferenceGrant in namespace %q lets %ss of namespace %q use Service %q", field, service.Namespace, kind, from, service.Name)
+}
+
+func backendNotFound(field string, service types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: Service %s does not exist", field, service)
+}
+
+func backendPortMissing(field string) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: port is missing: write the Service's port", field)
+}
+
+func backendPortNotFound(field string, service types.NamespacedName, port int32) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: Service %s has no TCP port %d", field, service, port)
+}
+
+func backendExternalName(field string, service types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonInvalidKind,
+		"%s: Service %s is of type ExternalName, which is not supported: use a Service with endpoints", field, service)
+}
+
+func backendProtocolUnsupported(field string, service types.NamespacedName, protocol string, kind RouteKind) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonUnsupportedProtocol,
+		"%s: Service %s has appProtocol %q, which %ss cannot use: write http, kubernetes.io/h2c or kubernetes.io/ws", field, service, protocol, kind)
 }

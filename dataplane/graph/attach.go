@@ -1,0 +1,86 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// ParentKey is the Gateway that a parentRef of a route in the namespace names,
+// and whether it names a Gateway at all.
+func ParentKey(namespace string, ref gwv1.ParentReference) (types.NamespacedName, bool) {
+	if deref(ref.Group, gwv1.GroupName) != gwv1.GroupName || deref(ref.Kind, "Gateway") != "Gateway" {
+		return types.NamespacedName{}, false
+	}
+	return types.NamespacedName{Namespace: string(deref(ref.Namespace, gwv1.Namespace(namespace))), Name: string(ref.Name)}, true
+}
+
+func anyOurs(route client.Object, refs []gwv1.ParentReference, gateways map[types.NamespacedName]*Gateway) bool {
+	for _, ref := range refs {
+		if key, ok := ParentKey(route.GetNamespace(), ref); ok && gateways[key] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// add links a route with the listeners it attaches to.
+func (g *Graph) add(route *Route, refs []gwv1.ParentReference, gateways map[types.NamespacedName]*Gateway, namespaces map[string]*corev1.Namespace) {
+	var labels map[string]string
+	if ns := namespaces[route.Key.Namespace]; ns != nil {
+		labels = ns.Labels
+	}
+	attached := map[*Listener]*Attachment{}
+	for _, ref := range refs {
+		key, ok := ParentKey(route.Key.Namespace, ref)
+		if !ok || gateways[key] == nil {
+			continue
+		}
+		p := &Parent{Ref: ref, Gateway: gateways[key]}
+		p.attach(route, labels, attached)
+		route.Parents = append(route.Parents, p)
+	}
+	g.Routes = append(g.Routes, route)
+}
+
+// attach finds the listeners of the parent that take the route. Listeners that
+// are not valid take it too: attaching does not depend on whether a listener works. Two
+// parentRefs that reach one listener share its attachment.
+func (p *Parent) attach(route *Route, namespaceLabels map[string]string, attached map[*Listener]*Attachment) {
+	var named, allowed bool
+	for _, l := range p.Gateway.Listeners {
+		if (p.Ref.SectionName != nil && *p.Ref.SectionName != l.Name) || (p.Ref.Port != nil && *p.Ref.Port != l.Port) {
+			continue
+		}
+		named = true
+		if !l.allowed.allows(route.Kind, route.Key.Namespace, namespaceLabels) {
+			continue
+		}
+		allowed = true
+		hosts := intersect(l.Hostname, route.Hostnames)
+		if len(hosts) == 0 || route.noHost {
+			continue
+		}
+		a := attached[l]
+		if a == nil {
+			a = &Attachment{Route: route, Listener: l, Hostnames: hosts}
+			attached[l] = a
+			l.Attachments = append(l.Attachments, a)
+		}
+		p.Attachments = append(p.Attachments, a)
+	}
+	p.Accepted = len(p.Attachments) > 0
+	switch {
+	case p.Accepted:
+	case !named:
+		p.Problems = append(p.Problems, noMatchingParent(p.Ref, p.Gateway.Key))
+	case !allowed:
+		p.Problems = append(p.Problems, notAllowedByListeners(route.Kind, route.Key.Namespace, p.Gateway.Key))
+	default:
+		p.Problems = append(p.Problems, noMatchingHostname(p.Gateway.Key))
+	}
+}

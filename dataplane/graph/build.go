@@ -1,0 +1,78 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Build makes the graph of everything that is ours: the classes that name our
+// controller, their Gateways, and the routes that name one of those. It first
+// makes each node from its object and what that refers to, and only then links
+// them, so that a node depends on nothing else.
+func Build(r Resources) *Graph {
+	refs := references{services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants)}
+	g := &Graph{}
+	classes := map[string]*Class{}
+	for _, name := range slices.Sorted(maps.Keys(r.GatewayClasses)) {
+		if src := r.GatewayClasses[name]; src != nil && string(src.Spec.ControllerName) == r.ControllerName {
+			classes[name] = buildClass(src)
+			g.Classes = append(g.Classes, classes[name])
+		}
+	}
+	gateways := map[types.NamespacedName]*Gateway{}
+	for _, key := range sortedKeys(r.Gateways) {
+		src := r.Gateways[key]
+		if src == nil || classes[string(src.Spec.GatewayClassName)] == nil {
+			continue
+		}
+		gateways[key] = buildGateway(src, classes[string(src.Spec.GatewayClassName)], refs)
+		g.Gateways = append(g.Gateways, gateways[key])
+	}
+	for _, key := range sortedKeys(r.GRPCRoutes) {
+		if src := r.GRPCRoutes[key]; src != nil && anyOurs(src, src.Spec.ParentRefs, gateways) {
+			g.add(buildGRPCRoute(src, refs), src.Spec.ParentRefs, gateways, r.Namespaces)
+		}
+	}
+	for _, key := range sortedKeys(r.HTTPRoutes) {
+		if src := r.HTTPRoutes[key]; src != nil && anyOurs(src, src.Spec.ParentRefs, gateways) {
+			g.add(buildHTTPRoute(src, refs), src.Spec.ParentRefs, gateways, r.Namespaces)
+		}
+	}
+	for _, gw := range g.Gateways {
+		for _, l := range gw.Listeners {
+			slices.SortFunc(l.Attachments, func(a, b *Attachment) int { return comparePrecedence(a.Route, b.Route) })
+		}
+	}
+	return g
+}
+
+// comparePrecedence puts the older route first, then the one whose
+// namespace/name comes first in the alphabet.
+func comparePrecedence(a, b *Route) int {
+	ta, tb := a.Source.GetCreationTimestamp(), b.Source.GetCreationTimestamp()
+	return cmp.Or(ta.Compare(tb.Time), compareKeys(a.Key, b.Key), cmp.Compare(a.Kind, b.Kind))
+}
+
+func compareKeys(a, b types.NamespacedName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+func sortedKeys[V any](m map[types.NamespacedName]V) []types.NamespacedName {
+	return slices.SortedFunc(maps.Keys(m), compareKeys)
+}
+
+func keyOf(obj client.Object) types.NamespacedName { return client.ObjectKeyFromObject(obj) }
+
+func deref[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}

@@ -1,0 +1,88 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"net/netip"
+
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+func buildGateway(src *gwv1.Gateway, class *Class, refs references) *Gateway {
+	gw := &Gateway{Key: keyOf(src), Source: src, Class: class}
+	if !class.Valid {
+		gw.Problems = append(gw.Problems, classNotAccepted(class.Source.Name))
+	}
+	if infra := src.Spec.Infrastructure; infra != nil && infra.ParametersRef != nil {
+		gw.Problems = append(gw.Problems, parametersUnsupported(*infra.ParametersRef))
+	}
+	var addressProblems []Problem
+	gw.Addresses, addressProblems = readAddresses(src.Spec.Addresses)
+	gw.Problems = append(gw.Problems, addressProblems...)
+	if tls := src.Spec.TLS; tls != nil && tls.Backend != nil && tls.Backend.ClientCertificateRef != nil {
+		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.tls.backend.clientCertificateRef"))
+	}
+	// Serving such a Gateway without asking for client certificates would open
+	// what its owner meant to close.
+	if tls := src.Spec.TLS; tls != nil && tls.Frontend != nil {
+		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.tls.frontend"))
+	}
+	if s := src.Spec.DefaultScope; s != "" && s != gwv1.GatewayDefaultScopeNone {
+		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.defaultScope"))
+	}
+	gw.Valid = len(gw.Problems) == 0
+	ports := map[int32]bool{}
+	for _, l := range src.Spec.Listeners {
+		ports[l.Port] = true
+	}
+	for _, l := range src.Spec.Listeners {
+		gw.Listeners = append(gw.Listeners, buildListener(gw, l, ports, refs))
+	}
+	markConflicts(gw.Listeners)
+	if p, ok := notAcceptedListeners(gw.Listeners); ok {
+		gw.Problems = append(gw.Problems, p)
+	}
+	return gw
+}
+
+// readAddresses gives the IP addresses that are asked for.
+func readAddresses(specs []gwv1.GatewaySpecAddress) ([]string, []Problem) {
+	var addresses []string
+	var problems []Problem
+	for i, a := range specs {
+		if t := deref(a.Type, gwv1.IPAddressType); t != gwv1.IPAddressType {
+			problems = append(problems, addressUnsupported(i, string(t)))
+			continue
+		}
+		if a.Routability != gwv1.GatewayAddressRoutabilityDefault {
+			problems = append(problems, addressUnsupported(i, "IPAddress with routability "+string(a.Routability)))
+			continue
+		}
+		if a.Value == "" { // any address will do
+			continue
+		}
+		ip, err := netip.ParseAddr(a.Value)
+		if err != nil || ip.Zone() != "" {
+			problems = append(problems, addressInvalid(i, a.Value))
+			continue
+		}
+		addresses = append(addresses, ip.String())
+	}
+	return addresses, problems
+}
+
+// notAcceptedListeners sums up the listeners that can never be served as written.
+// A listener whose references do not resolve is accepted: it waits for them.
+func notAcceptedListeners(listeners []*Listener) (Problem, bool) {
+	var names []string
+	for _, l := range listeners {
+		if !l.Accepted() {
+			names = append(names, string(l.Name))
+		}
+	}
+	if len(names) == 0 && len(listeners) > 0 {
+		return Problem{}, false
+	}
+	return listenersNotValid(names, len(names) == len(listeners)), true
+}

@@ -1,0 +1,153 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// Accepted tells whether the listener is one that can be served as written: its
+// protocol, port and values are supported and nothing conflicts with it.
+// Whether its references resolve is part of Valid only.
+func (l *Listener) Accepted() bool {
+	return !Has(l.Problems, string(gwv1.ListenerConditionAccepted)) && !Has(l.Problems, string(gwv1.ListenerConditionConflicted))
+}
+
+// allowedRoutes is allowedRoutes of a listener, read.
+type allowedRoutes struct {
+	// from is the listener's namespace for Same and "" for a selector.
+	from     string
+	selector labels.Selector
+	kinds    map[RouteKind]bool
+}
+
+func (a allowedRoutes) allows(kind RouteKind, namespace string, namespaceLabels map[string]string) bool {
+	if !a.kinds[kind] {
+		return false
+	}
+	if a.selector == nil {
+		return namespace == a.from
+	}
+	return a.selector.Matches(labels.Set(namespaceLabels))
+}
+
+func buildListener(gw *Gateway, src gwv1.Listener, ports map[int32]bool, refs references) *Listener {
+	l := &Listener{
+		Gateway: gw, Name: src.Name, Source: src, Port: src.Port, Protocol: src.Protocol,
+		Hostname:       strings.ToLower(string(deref(src.Hostname, ""))),
+		SupportedKinds: []gwv1.RouteGroupKind{},
+	}
+	switch src.Protocol {
+	case gwv1.HTTPProtocolType, gwv1.HTTPSProtocolType:
+	default:
+		l.Problems = append(l.Problems, protocolUnsupported(src.Protocol))
+		return l
+	}
+	l.Problems = append(l.Problems, portProblems(src.Port, ports)...)
+	if l.Hostname != "" && !validHostname(l.Hostname) {
+		l.Problems = append(l.Problems, listenerValueUnsupported(
+			"hostname is %q: write a DNS name such as shop.example.com or *.example.com", l.Hostname))
+	}
+	if f := src.Filters; f != nil && len(f.Requests) > 0 {
+		l.Problems = append(l.Problems, listenerValueUnsupported("filters are not supported: remove them"))
+	}
+	l.readAllowedRoutes(src.AllowedRoutes)
+	if src.Protocol == gwv1.HTTPSProtocolType {
+		var problems []Problem
+		l.Certificates, problems = readCertificates(gw.Source.Namespace, src.TLS, refs)
+		l.Problems = append(l.Problems, problems...)
+	} else if src.TLS != nil {
+		l.Problems = append(l.Problems, listenerValueUnsupported("tls does not belong to protocol HTTP: write HTTPS, or remove tls"))
+	}
+	l.Valid = l.Accepted() && len(l.SupportedKinds) > 0 &&
+		(src.Protocol == gwv1.HTTPProtocolType || len(l.Certificates) > 0)
+	return l
+}
+
+// readAllowedRoutes fills what may attach. Without kinds it is every kind that the
+// protocol can carry; unknown kinds are left out.
+func (l *Listener) readAllowedRoutes(src *gwv1.AllowedRoutes) {
+	l.allowed = allowedRoutes{from: l.Gateway.Key.Namespace, kinds: map[RouteKind]bool{}}
+	if src == nil {
+		src = &gwv1.AllowedRoutes{}
+	}
+	if len(src.Kinds) == 0 {
+		l.allowed.kinds[KindHTTPRoute], l.allowed.kinds[KindGRPCRoute] = true, true
+	}
+	for _, k := range src.Kinds {
+		kind, group := RouteKind(k.Kind), deref(k.Group, gwv1.GroupName)
+		if group != gwv1.GroupName || (kind != KindHTTPRoute && kind != KindGRPCRoute) {
+			l.Problems = append(l.Problems, routeKindInvalid(string(group), string(kind)))
+			continue
+		}
+		l.allowed.kinds[kind] = true
+	}
+	for _, kind := range slices.Sorted(maps.Keys(l.allowed.kinds)) {
+		group := gwv1.Group(gwv1.GroupName)
+		l.SupportedKinds = append(l.SupportedKinds, gwv1.RouteGroupKind{Group: &group, Kind: gwv1.Kind(kind)})
+	}
+	l.readNamespaces(src.Namespaces)
+}
+
+func (l *Listener) readNamespaces(src *gwv1.RouteNamespaces) {
+	if src == nil {
+		return
+	}
+	switch from := deref(src.From, gwv1.NamespacesFromSame); from {
+	case gwv1.NamespacesFromSame:
+	case gwv1.NamespacesFromAll:
+		l.allowed.selector = labels.Everything()
+	case gwv1.NamespacesFromNone:
+		l.allowed.selector = labels.Nothing()
+	case gwv1.NamespacesFromSelector:
+		// A nil selector selects nothing.
+		selector, err := metav1.LabelSelectorAsSelector(src.Selector)
+		if err != nil {
+			l.Problems = append(l.Problems, listenerValueUnsupported("allowedRoutes.namespaces.selector cannot be read: %v", err))
+			selector = labels.Nothing()
+		}
+		l.allowed.selector = selector
+	default:
+		l.Problems = append(l.Problems, listenerValueUnsupported("allowedRoutes.namespaces.from is %q: write All, Same or Selector", from))
+		l.allowed.selector = labels.Nothing()
+	}
+}
+
+// markConflicts finds listeners that cannot be told apart. All of them lose: the
+// Gateway API forbids to pick a winner among the listeners of one Gateway.
+func markConflicts(listeners []*Listener) {
+	for _, l := range listeners {
+		if Has(l.Problems, string(gwv1.ListenerConditionAccepted)) {
+			continue
+		}
+		var protocols, hosts []string
+		for _, other := range listeners {
+			switch {
+			case other.Port != l.Port || Has(other.Problems, string(gwv1.ListenerConditionAccepted)):
+			case other.Protocol != l.Protocol:
+				protocols = append(protocols, string(other.Name))
+			case other.Hostname == l.Hostname:
+				hosts = append(hosts, string(other.Name)) // l itself too
+			case l.Protocol == gwv1.HTTPSProtocolType && (covers(l.Hostname, other.Hostname) || covers(other.Hostname, l.Hostname)):
+				if !Has(l.Problems, string(gwv1.ListenerConditionOverlappingTLSConfig)) {
+					l.Problems = append(l.Problems, overlappingHostnames(l.Hostname, other.Name, other.Hostname))
+				}
+			}
+		}
+		if len(protocols) > 0 {
+			l.Problems = append(l.Problems, protocolConflict(l.Port, append(protocols, string(l.Name))))
+			l.Valid = false
+		}
+		if len(hosts) > 1 {
+			l.Problems = append(l.Problems, hostnameConflict(l.Port, l.Hostname, hosts))
+			l.Valid = false
+		}
+	}
+}

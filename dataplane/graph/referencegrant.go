@@ -1,0 +1,60 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+)
+
+// references is what objects may refer to.
+type references struct {
+	services map[types.NamespacedName]*corev1.Service
+	secrets  map[types.NamespacedName]*corev1.Secret
+	grants   map[string][]*gwv1beta1.ReferenceGrant
+}
+
+func grantsByNamespace(grants map[types.NamespacedName]*gwv1beta1.ReferenceGrant) map[string][]*gwv1beta1.ReferenceGrant {
+	out := map[string][]*gwv1beta1.ReferenceGrant{}
+	for _, key := range sortedKeys(grants) {
+		if g := grants[key]; g != nil {
+			out[key.Namespace] = append(out[key.Namespace], g)
+		}
+	}
+	return out
+}
+
+// permitted tells whether an object of a Gateway API kind may refer to an object
+// of the core group: always in its own namespace, else by a ReferenceGrant there.
+func (r references) permitted(fromKind, fromNamespace, toKind string, to types.NamespacedName) bool {
+	if fromNamespace == to.Namespace {
+		return true
+	}
+	for _, grant := range r.grants[to.Namespace] {
+		if grantsFrom(grant, fromKind, fromNamespace) && grantsTo(grant, toKind, to.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+func grantsFrom(grant *gwv1beta1.ReferenceGrant, kind, namespace string) bool {
+	for _, from := range grant.Spec.From {
+		if from.Group == gwv1.GroupName && string(from.Kind) == kind && string(from.Namespace) == namespace {
+			return true
+		}
+	}
+	return false
+}
+
+func grantsTo(grant *gwv1beta1.ReferenceGrant, kind, name string) bool {
+	for _, to := range grant.Spec.To {
+		if to.Group == "" && string(to.Kind) == kind && (to.Name == nil || *to.Name == "" || string(*to.Name) == name) {
+			return true
+		}
+	}
+	return false
+}
