@@ -68,7 +68,7 @@ GATEWAY_HALF = $(shell go list ./controllers/... ./dataplane/... | grep -E '$(GA
 
 .PHONY: verify
 verify: ## Generate again and fail when that changes anything
-	was=$$(mktemp -d); trap 'rm -rf "$$was"' EXIT; cp -r api charts "$$was"; \
+	@was=$$(mktemp -d); trap 'rm -rf "$$was"' EXIT; cp -r api charts "$$was"; \
 	$(MAKE) generate >/dev/null; \
 	{ diff -ru "$$was/api" api && diff -ru "$$was/charts" charts; } || \
 	{ echo 'generated files were stale (see above): commit what make generate has written' >&2; exit 1; }

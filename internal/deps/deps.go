@@ -1,12 +1,17 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package deps keeps requirements in go.mod that no package imports yet.
 package deps
 
 import (
+	// Each is imported for its entry in go.mod only.
 	_ "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	_ "github.com/envoyproxy/go-control-plane/pkg/wellknown"
+	_ "github.com/google/cel-go/cel"
 	_ "github.com/google/go-cmp/cmp"
 	_ "github.com/google/go-containerregistry/pkg/v1/tarball"
-	_ "github.com/google/cel-go/cel"
 	_ "github.com/prometheus/client_golang/api"
 	_ "github.com/prometheus/client_golang/api/prometheus/v1"
 	_ "github.com/prometheus/client_golang/prometheus"

@@ -1,0 +1,182 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// stage is one line of the table.
+type stage struct {
+	name string
+	// does says in a few words what the stage shows.
+	does string
+	// needs are the stages whose work it builds on.
+	needs []string
+	// onDemand stages run only when they are named.
+	onDemand bool
+	run      func(context.Context, *run) error
+}
+
+func stages() []stage {
+	return []stage{
+		{name: "unit", does: "tests that need nothing but Go", run: unit},
+		{name: "lint", does: "style, purity and the one-way imports", run: lint},
+		{name: "generated", does: "generated files are what make generate writes", run: command("make", "verify")},
+		{name: "programs", does: "the API server, Envoy and Prometheus that the next stages run", run: programs},
+		{name: "integration", does: "tests with a real API server, Envoy and Prometheus", needs: []string{"programs"}, run: integration},
+		{name: "race", does: "what runs concurrently, under the race detector", needs: []string{"programs"}, run: race},
+		{name: "cluster", does: "a real node, or the cluster of KUBECONFIG", run: cluster},
+		{name: "e2e", does: "releases on the cluster with traffic flowing", needs: []string{"cluster"}, run: e2e},
+		{name: "fuzz", does: "every fuzz target for FUZZTIME", onDemand: true, run: fuzz},
+	}
+}
+
+func unit(ctx context.Context, r *run) error {
+	packages, err := r.packages(ctx, notScenario)
+	if err != nil {
+		return err
+	}
+	return r.test(ctx, packages)
+}
+
+func lint(ctx context.Context, r *run) error {
+	if err := r.command(ctx, "make", "lint"); err != nil {
+		return err
+	}
+	// A test of integration shows that the rules catch what they are for.
+	program, err := r.output(ctx, "make", "tool-golangci-lint")
+	if err != nil {
+		return err
+	}
+	r.set("GOLANGCI_LINT", strings.TrimSpace(program))
+	return nil
+}
+
+// integration runs the packages of unit again: what did not look at the new
+// variables comes from the cache, what was skipped for want of them now runs.
+func integration(ctx context.Context, r *run) error {
+	packages, err := r.packages(ctx, notScenario)
+	if err != nil {
+		return err
+	}
+	return r.test(ctx, packages, "-timeout=20m")
+}
+
+func race(ctx context.Context, r *run) error {
+	packages, err := r.packages(ctx, func(path string) bool {
+		return strings.HasPrefix(path, "controllers/") || strings.HasPrefix(path, "dataplane/server") ||
+			strings.HasPrefix(path, "analysis/") || strings.HasPrefix(path, "cmd/headgate")
+	})
+	if err != nil || len(packages) == 0 {
+		return err
+	}
+	return r.test(ctx, packages, "-race", "-timeout=20m")
+}
+
+// programs builds what is pinned and tells the tests where it is.
+func programs(ctx context.Context, r *run) error {
+	built := map[string]string{}
+	out, err := r.output(ctx, "go", "run", "./e2e/cluster", "build")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		if name, path, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
+			built[name] = path
+		}
+	}
+	for _, name := range []string{"etcd", "kubernetes", "helm", "prometheus", "envoy"} {
+		if built[name] == "" {
+			return fmt.Errorf("go run ./e2e/cluster build did not say where %s is", name)
+		}
+	}
+	// envtest wants its three programs in one folder.
+	assets, err := os.MkdirTemp("", "headgate-assets-")
+	if err != nil {
+		return err
+	}
+	r.remove = append(r.remove, assets)
+	for name, target := range map[string]string{
+		"etcd":           filepath.Join(built["etcd"], "etcd"),
+		"kube-apiserver": filepath.Join(built["kubernetes"], "kube-apiserver"),
+		"kubectl":        filepath.Join(built["kubernetes"], "kubectl"),
+	} {
+		if err := os.Symlink(target, filepath.Join(assets, name)); err != nil {
+			return err
+		}
+	}
+	r.set("KUBEBUILDER_ASSETS", assets)
+	r.set("PROMETHEUS", filepath.Join(built["prometheus"], "prometheus"))
+	r.set("HELM", filepath.Join(built["helm"], "helm"))
+	r.set("ENVOY", built["envoy"])
+	return nil
+}
+
+// cluster brings our own node up unless KUBECONFIG names a cluster. A node that
+// this run has started is stopped at the end.
+func cluster(ctx context.Context, r *run) error {
+	if named := os.Getenv("KUBECONFIG"); named != "" {
+		fmt.Fprintf(r.out, "using the cluster of KUBECONFIG=%s\n", named)
+		return nil
+	}
+	if _, err := r.output(ctx, "go", "run", "./e2e/cluster", "status"); err != nil {
+		r.after = append(r.after, func(ctx context.Context) error {
+			return r.command(ctx, "go", "run", "./e2e/cluster", "down")
+		})
+	}
+	if err := r.command(ctx, "go", "run", "./e2e/cluster", "up"); err != nil {
+		return err
+	}
+	kubeconfig, err := r.output(ctx, "go", "run", "./e2e/cluster", "kubeconfig")
+	if err != nil {
+		return err
+	}
+	r.set("KUBECONFIG", strings.TrimSpace(kubeconfig))
+	return nil
+}
+
+func e2e(ctx context.Context, r *run) error {
+	packages, err := r.packages(ctx, func(path string) bool { return !notScenario(path) })
+	if err != nil {
+		return err
+	}
+	if len(packages) == 0 {
+		return fmt.Errorf("there is no package below e2e")
+	}
+	return r.test(ctx, packages, "-count=1", "-p=1", "-timeout=45m")
+}
+
+func fuzz(ctx context.Context, r *run) error {
+	packages, err := r.packages(ctx, notScenario)
+	if err != nil {
+		return err
+	}
+	budget := cmp.Or(os.Getenv("FUZZTIME"), "10s")
+	for _, p := range packages {
+		names, err := r.output(ctx, "go", "test", "-list", "^Fuzz", p)
+		if err != nil {
+			return err
+		}
+		for name := range strings.FieldsSeq(names) {
+			if !strings.HasPrefix(name, "Fuzz") {
+				continue
+			}
+			if err := r.command(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+name+"$", "-fuzztime", budget, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// notScenario says that the package at a path of the module needs no cluster.
+func notScenario(path string) bool {
+	return !strings.HasPrefix(path, "e2e") || strings.HasPrefix(path, "e2e/cluster")
+}
