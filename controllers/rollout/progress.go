@@ -1,0 +1,283 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"headgate.dev/headgate/api/v1beta1"
+)
+
+// Measuring is true while the analysis has something to measure: a confirmed
+// weight above 0 that is not on its way out.
+func Measuring(c *v1beta1.Canary) bool {
+	s := c.Status
+	return s.Phase == v1beta1.PhaseStepping && s.Release != nil && s.Release.ConfirmedAt != nil && s.Weight > 0 && !disabled(c.Spec)
+}
+
+func disabled(s v1beta1.CanarySpec) bool { return s.Analysis != nil && s.Analysis.Disabled }
+
+// step watches the present share and goes on to the next.
+func (p *pass) step() {
+	if p.interrupted() {
+		return
+	}
+	p.followSpec()
+	step := p.current()
+	complete := p.prepare(max(step.Weight, p.status.Weight))
+	p.repair()
+	switch {
+	case !complete: // its sentence is set
+		p.deadline()
+	case p.status.Weight != step.Weight:
+		p.advance(step)
+	case p.release.ConfirmedAt == nil:
+		p.await()
+	default:
+		p.watch(step)
+	}
+}
+
+// repair puts the asked weight back where somebody changed a route.
+func (p *pass) repair() {
+	if len(p.seen.Routes) == 0 || p.seen.carried(p.status.Weight) {
+		return
+	}
+	p.weights(p.status.Weight)
+	if p.conditionIs(v1beta1.ConditionWeightConfirmed, metav1.ConditionTrue) {
+		p.warn(v1beta1.ReasonRouteRepaired, "Somebody changed a route during the release; the canary is put back at %d %%, every other change is kept.", p.status.Weight)
+		p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionFalse, v1beta1.ReasonRouteRepaired, "A route was changed by somebody else and is being repaired.")
+	}
+}
+
+// advance raises the weight once the pods for it are there.
+func (p *pass) advance(step v1beta1.Step) {
+	p.judged()
+	if !p.ready(step.Weight) {
+		p.deadline()
+		return
+	}
+	if p.stopped() {
+		return
+	}
+	p.raise(step)
+}
+
+// raise asks for the step's share. Its clock starts when it is confirmed.
+func (p *pass) raise(step v1beta1.Step) {
+	r := p.release
+	p.status.Weight = step.Weight
+	r.ConfirmedAt, r.ReadyDeadline = nil, nil
+	r.Metrics = nil
+	r.Needed = 0
+	if step.Weight > 0 {
+		r.Needed = replicasFor(step.Weight, p.seen.Target.Replicas)
+	}
+	p.weights(step.Weight)
+	p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionFalse, v1beta1.ReasonWaitingForGateway, fmt.Sprintf("The gateway is asked for %d %%.", step.Weight))
+	p.forget(v1beta1.ConditionAnalysis)
+	p.tell(v1beta1.ReasonWeightSet, "The canary is given %d %% of the traffic.", step.Weight)
+	p.working(v1beta1.ReasonWaitingForGateway, fmt.Sprintf("The gateway is asked for %d %%.", step.Weight))
+}
+
+// await waits until the proxies serve the asked weight.
+func (p *pass) await() {
+	confirmed, why := p.confirmed()
+	if !p.seen.carried(p.status.Weight) {
+		confirmed, why = false, "the routes do not carry the weight yet"
+	}
+	if !confirmed {
+		p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionFalse, v1beta1.ReasonWaitingForGateway, why+".")
+		p.working(v1beta1.ReasonWaitingForGateway, fmt.Sprintf("Waiting for the gateway to serve %d %%: %s.", p.status.Weight, why))
+		return
+	}
+	p.release.ConfirmedAt = p.micro(p.now)
+	p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionTrue, v1beta1.ReasonWeightConfirmed, fmt.Sprintf("The gateway serves %d %%.", p.status.Weight))
+	p.tell(v1beta1.ReasonWeightConfirmed, "The gateway serves %d %%.", p.status.Weight)
+	p.working(v1beta1.ReasonHolding, fmt.Sprintf("%d %% of the traffic is on the new version.", p.status.Weight))
+}
+
+// watch leaves the step when its time has passed, the verdict is Pass, and a
+// person approved where one is asked for. A failed verdict never gets here.
+func (p *pass) watch(step v1beta1.Step) {
+	r := p.release
+	verdict := p.judged()
+	if p.seen.carried(p.status.Weight) {
+		if ok, why := p.confirmed(); ok {
+			p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionTrue, v1beta1.ReasonWeightConfirmed, fmt.Sprintf("The gateway serves %d %%.", p.status.Weight))
+		} else {
+			p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionFalse, v1beta1.ReasonWaitingForGateway, why+".")
+			p.working(v1beta1.ReasonWaitingForGateway, "Waiting for the gateway: "+why+".")
+			return
+		}
+	} else {
+		return
+	}
+	if p.stopped() {
+		return
+	}
+	rest := step.Hold
+	if step.Weight == 100 {
+		rest = step.Bake
+	}
+	end := r.ConfirmedAt.Add(durationOr(rest, 0))
+	switch {
+	case p.now.Before(end) && !r.Expedited:
+		p.working(v1beta1.ReasonHolding, fmt.Sprintf("Watching %d %% until %s.", step.Weight, end.UTC().Format("15:04:05 MST")))
+		p.until(end)
+	case verdict != v1beta1.VerdictPass && !r.Expedited:
+		p.working(v1beta1.ReasonWaitingForVerdict, fmt.Sprintf("Staying at %d %%: %s", step.Weight, p.seen.Verdict.Why))
+	case step.Approval && !r.Approved:
+		ask := fmt.Sprintf("The step at %d %% waits for a person: kubectl headgate promote %s", step.Weight, p.in.Canary.Name)
+		if p.news(v1beta1.ReasonWaitingForApproval, ask) {
+			p.event(false, v1beta1.ReasonWaitingForApproval, ask)
+		}
+	default:
+		p.leave(step)
+	}
+}
+
+// leave goes to the next step, or to the promotion after the last.
+func (p *pass) leave(step v1beta1.Step) {
+	r := p.release
+	r.Approved, r.Expedited = false, false
+	p.tell(v1beta1.ReasonStepCompleted, "The step at %d %% is completed.", step.Weight)
+	if int(r.StepIndex) < len(r.Steps)-1 {
+		r.StepIndex++
+		r.ReadyDeadline = p.second(p.now.Add(p.progressDeadline()))
+		p.working(v1beta1.ReasonWaitingForPods, fmt.Sprintf("Preparing %d %%.", p.current().Weight))
+		p.until(p.now)
+		return
+	}
+	r.Promotion = v1beta1.PromotionScaling
+	r.ReadyDeadline = p.second(p.now.Add(p.progressDeadline()))
+	p.enter(v1beta1.PhasePromoting)
+	p.tell(v1beta1.ReasonPromoting, "All steps are passed: version %s becomes the stable one.", r.Revision)
+	p.working(v1beta1.ReasonPromoting, "The new version is handed over to the Deployment.")
+	p.until(p.now)
+}
+
+// judged records what the analysis says of the confirmed weight.
+func (p *pass) judged() v1beta1.VerdictResult {
+	v := p.seen.Verdict
+	switch {
+	case disabled(p.in.Canary.Spec):
+		p.condition(v1beta1.ConditionAnalysis, metav1.ConditionTrue, v1beta1.ReasonAnalysisDisabled, "The analysis is turned off in the spec.")
+		return v1beta1.VerdictPass
+	case p.status.Weight == 0:
+		return v1beta1.VerdictPass // a step without traffic has nothing to judge
+	case v.Result == "":
+		v.Result, v.Reason, v.Why = v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet, "Nothing was measured yet."
+	}
+	p.seen.Verdict = v
+	p.release.Metrics = v.Metrics
+	if v.Reason == "" {
+		v.Reason = string(v.Result)
+	}
+	status := map[v1beta1.VerdictResult]metav1.ConditionStatus{
+		v1beta1.VerdictPass: metav1.ConditionTrue, v1beta1.VerdictFail: metav1.ConditionFalse,
+	}[v.Result]
+	if status == "" {
+		status = metav1.ConditionUnknown
+	}
+	news := p.condition(v1beta1.ConditionAnalysis, status, v.Reason, v.Why)
+	if news && status == metav1.ConditionUnknown {
+		p.event(v.Reason == v1beta1.ReasonSourceUnavailable || v.Reason == v1beta1.ReasonSourceNotConfigured || v.Reason == v1beta1.ReasonUnusableAnswer,
+			v.Reason, fmt.Sprintf("No verdict at %d %% yet: %s", p.status.Weight, v.Why))
+	}
+	return v.Result
+}
+
+// stopped says whether a person stopped the release where it stands.
+func (p *pass) stopped() bool {
+	switch {
+	case p.in.Canary.Spec.Suspend:
+		p.working(v1beta1.ReasonSuspended, fmt.Sprintf("Suspended at %d %%: set spec.suspend to false to go on.", p.status.Weight))
+	case p.release.Paused:
+		p.working(v1beta1.ReasonPaused, fmt.Sprintf("Paused at %d %%: kubectl headgate resume %s", p.status.Weight, p.in.Canary.Name))
+	default:
+		return false
+	}
+	return true
+}
+
+// followSpec takes over steps that were edited during the release. The present
+// step is then the first one that allows the present weight.
+func (p *pass) followSpec() {
+	r, steps := p.release, Steps(p.in.Canary.Spec.Steps)
+	if equality.Semantic.DeepEqual(r.Steps, steps) {
+		return
+	}
+	index := slices.IndexFunc(steps, func(s v1beta1.Step) bool { return s.Weight >= p.status.Weight })
+	if index < 0 {
+		return // steps that do not end with 100 are refused by the API
+	}
+	r.Steps, r.StepIndex = steps, int32(index)
+	r.Approved, r.Expedited = false, false
+	r.ReadyDeadline = p.second(p.now.Add(p.progressDeadline()))
+	p.tell(v1beta1.ReasonStepsChanged, "The steps were edited: the release goes on towards %d %%.", steps[index].Weight)
+}
+
+// interrupted checks, in the order of what overrides what, whether an open
+// release must end, and ends it. Nothing here waits for anything.
+func (p *pass) interrupted() bool {
+	r, target := p.release, p.seen.Target
+	for _, route := range p.seen.Routes {
+		if c := route.Closed; c != nil && c.Attempt == r.Attempt {
+			// The traffic was taken back and the status could not be recorded.
+			return p.close(c.Outcome, c.Reason, c.Message)
+		}
+	}
+	if p.command == v1beta1.CommandAbort {
+		return p.close(v1beta1.OutcomeAborted, v1beta1.ReasonAborted, fmt.Sprintf("A person aborted the release at %d %%%s.", p.status.Weight, p.because()))
+	}
+	if target == nil {
+		return p.close(v1beta1.OutcomeSuperseded, v1beta1.ReasonTargetNotFound, "The Deployment was deleted during the release.")
+	}
+	stable := p.seen.find(r.Stable)
+	switch {
+	case stable == nil || stable.Owner != OwnerTarget:
+		return p.close(v1beta1.OutcomeSuperseded, v1beta1.ReasonTargetChanged, "The pods of the stable version are not the Deployment's any more: it was recreated during the release.")
+	case stable.Template == target.Template:
+		return p.close(v1beta1.OutcomeReverted, v1beta1.ReasonReverted, fmt.Sprintf("The Deployment was put back to the stable version at %d %%.", p.status.Weight))
+	case !target.Paused:
+		return p.close(v1beta1.OutcomeSuperseded, v1beta1.ReasonBypassed, "The Deployment was let go during the release and rolls out natively.")
+	case Revision(target.Template, r.Attempt) != r.Revision:
+		return p.close(v1beta1.OutcomeSuperseded, v1beta1.ReasonSuperseded, fmt.Sprintf("A newer version came at %d %%; its release starts from the first step.", p.status.Weight))
+	case target.Replicas == 0:
+		return p.close(v1beta1.OutcomeSuperseded, v1beta1.ReasonScaledToZero, "The Deployment was scaled to zero during the release.")
+	}
+	if why, faulty := p.fault(); faulty {
+		p.condition(v1beta1.ConditionCanaryReady, metav1.ConditionFalse, v1beta1.ReasonPodsNotReady, why)
+		return p.close(v1beta1.OutcomeRolledBack, v1beta1.ReasonPodsNotReady, fmt.Sprintf("At %d %% of the traffic: %s", p.status.Weight, why))
+	}
+	if p.status.Phase == v1beta1.PhaseStepping && p.release.ConfirmedAt != nil && p.seen.Verdict.Result == v1beta1.VerdictFail && p.judged() == v1beta1.VerdictFail {
+		return p.close(v1beta1.OutcomeRolledBack, v1beta1.ReasonMetricFailed, fmt.Sprintf("At %d %% of the traffic: %s", p.status.Weight, p.seen.Verdict.Why))
+	}
+	return false
+}
+
+// fault says what is wrong with canary pods that have traffic. A scale-up is no
+// fault: what counts is what the share needed when it was given.
+func (p *pass) fault() (why string, faulty bool) {
+	r := p.release
+	if p.status.Weight == 0 || r.Needed == 0 {
+		return "", false
+	}
+	r.Needed = min(r.Needed, replicasFor(p.status.Weight, p.seen.Target.Replicas))
+	rs := p.seen.find(r.Revision)
+	switch {
+	case rs == nil:
+		return "the canary's ReplicaSet was deleted.", true
+	case rs.Trouble != "":
+		return fmt.Sprintf("%d of %d canary pods are ready: %s.", rs.Ready, r.Needed, rs.Trouble), true
+	case rs.Ready < r.Needed:
+		return fmt.Sprintf("only %d of the %d canary pods it needs are ready.", rs.Ready, r.Needed), true
+	}
+	return "", false
+}
