@@ -1,0 +1,77 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"text/template"
+
+	"headgate.dev/headgate/e2e/cluster/internal/layout"
+)
+
+// The configuration files of the components, with the reasons for each setting.
+//
+//go:embed config
+var configFiles embed.FS
+
+// settings are what the configuration files are filled in with.
+type settings struct {
+	layout.Layout
+	CNIPlugins, PauseImage, CoreDNSImage string
+}
+
+func (settings) Run() string      { return layout.RunDir }
+func (settings) Cgroup() string   { return layout.Cgroup }
+func (settings) NodeName() string { return layout.NodeName }
+func (settings) PodRange() string { return layout.PodRange.String() }
+func (settings) DNSIP() string    { return layout.DNSIP.String() }
+
+// render fills in one file of the config folder. An unknown field is an error.
+func (s settings) render(file string) (string, error) {
+	t, err := template.ParseFS(configFiles, "config/"+file)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", file, err)
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, s); err != nil {
+		return "", fmt.Errorf("filling in %s: %w", file, err)
+	}
+	return out.String(), nil
+}
+
+// configs renders the files that components read, by path below Config.
+func (s settings) configs() (map[string]string, error) {
+	files := map[string]string{"resolv.conf": "# The node resolves nothing outside the cluster.\n"}
+	for from, to := range map[string]string{
+		"containerd.toml": "containerd.toml",
+		"cni.conflist":    "cni/10-headgate.conflist",
+		"kubelet.yaml":    "kubelet.yaml",
+		"kube-proxy.yaml": "kube-proxy.yaml",
+	} {
+		content, err := s.render(from)
+		if err != nil {
+			return nil, err
+		}
+		files[to] = content
+	}
+	return files, nil
+}
+
+// writeFiles writes files below dir, readable by root only: kubeconfigs carry keys.
+func writeFiles(dir string, files map[string]string) error {
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
