@@ -43,14 +43,13 @@ func components(l layout.Layout, bin binaries, files map[string]string) []stage 
 			apiserver(bin, pki),
 		},
 		{
-			controllerManager(bin, config, pki),
+			controllerManager(l, bin, config, pki),
 			{
 				Name: "kube-scheduler",
 				Argv: []string{
 					filepath.Join(bin.Kubernetes, "kube-scheduler"), "--kubeconfig=" + config("kube-scheduler.kubeconfig"),
 					"--leader-elect=false", // there is one: waiting for the lease only delays a restart
 					"--kube-api-qps=500", "--kube-api-burst=1000",
-					"--bind-address=127.0.0.1",
 				},
 				Grace: 5 * time.Second,
 			},
@@ -123,14 +122,15 @@ func apiserver(bin binaries, pki func(string) string) process.Command {
 	}
 }
 
-func controllerManager(bin binaries, config, pki func(string) string) process.Command {
+func controllerManager(l layout.Layout, bin binaries, config, pki func(string) string) process.Command {
 	return process.Command{
 		Name: "kube-controller-manager",
 		Argv: []string{
 			filepath.Join(bin.Kubernetes, "kube-controller-manager"), "--kubeconfig=" + config("kube-controller-manager.kubeconfig"),
 			"--service-account-private-key-file=" + pki("service-accounts.key"), "--root-ca-file=" + pki("ca.crt"),
 			"--cluster-signing-cert-file=" + pki("ca.crt"), "--cluster-signing-key-file=" + pki("ca.key"),
-			"--cluster-name=headgate", "--bind-address=127.0.0.1",
+			"--cluster-name=headgate",
+			"--flex-volume-plugin-dir=" + filepath.Join(l.Node(), "kubelet", "volume-plugins"),
 			"--leader-elect=false", // there is one: waiting for the lease only delays a restart
 			"--use-service-account-credentials",
 			// Many small namespaces come and go in parallel tests: more workers and no

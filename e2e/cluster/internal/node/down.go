@@ -78,6 +78,10 @@ func (n Node) remove(ctx context.Context, group process.Group, stages []stage) e
 	return removeStrayFiles(n.Layout.Node())
 }
 
+// devicePlugins is where the kubelet keeps its device plugin socket, whatever
+// its root folder is.
+const devicePlugins = "/var/lib/kubelet/device-plugins"
+
 // removeStrayFiles removes what kubelet and CNI write outside the node's folders
 // and cannot be told not to.
 func removeStrayFiles(nodeDir string) error {
@@ -85,24 +89,23 @@ func removeStrayFiles(nodeDir string) error {
 	if err != nil {
 		return err
 	}
-	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, nodeDir+"/") {
-			if err := os.Remove(link); err != nil {
-				return err
-			}
-		}
-	}
-	results, err := filepath.Glob("/var/lib/cni/results/headgate-*")
+	stray, err := filepath.Glob("/var/lib/cni/results/headgate-*")
 	if err != nil {
 		return err
 	}
-	for _, file := range results {
-		if err := os.Remove(file); err != nil {
+	stray = append(stray, devicePlugins+"/kubelet.sock", devicePlugins+"/kubelet_internal_checkpoint")
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, nodeDir+"/") {
+			stray = append(stray, link)
+		}
+	}
+	for _, file := range stray {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	// Folders that were made for this only are empty now; others stay.
-	for _, dir := range []string{"/var/log/containers", "/var/lib/cni/results", "/var/lib/cni/cache/results", "/var/lib/cni/cache", "/var/lib/cni"} {
+	// Folders that were made for these only are empty now; others stay.
+	for _, dir := range []string{"/var/log/containers", "/var/lib/cni/results", "/var/lib/cni", devicePlugins, filepath.Dir(devicePlugins)} {
 		_ = os.Remove(dir)
 	}
 	return nil

@@ -128,6 +128,9 @@ func (n Node) Up(ctx context.Context) error {
 	if err := n.remove(ctx, group, plan.stages); err != nil {
 		return err
 	}
+	if tryDial(ctx, "unix", devicePlugins+"/kubelet.sock") == nil {
+		return errors.New("a kubelet that is not ours runs on this machine, and two cannot; test against its cluster with KUBECONFIG")
+	}
 	if err := n.start(ctx, group, plan, allNames(plan.stages)); err != nil {
 		return err
 	}
@@ -235,7 +238,7 @@ func (n Node) prepare(ctx context.Context, group process.Group, p plan) error {
 			return err
 		}
 	}
-	// shim sockets: containerd insists on a private folder
+	// containerd refuses a folder for shim sockets that others can enter.
 	if err := os.Chmod(filepath.Join(layout.RunDir, "shims"), 0o700); err != nil {
 		return err
 	}

@@ -5,11 +5,14 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,12 +89,15 @@ func (b bringUp) waitControlPlane(ctx context.Context) error {
 }
 
 func (b bringUp) waitNode(ctx context.Context) error {
-	return b.until(ctx, "kubelet: node Ready", 2*time.Minute, func(ctx context.Context) error {
+	return b.until(ctx, "node Ready", 2*time.Minute, func(ctx context.Context) error {
 		client, err := b.node.Client()
 		if err != nil {
 			return err
 		}
-		return nodeReady(ctx, client)
+		if err := nodeReady(ctx, client); err != nil {
+			return err
+		}
+		return componentsHealthy(ctx)
 	})
 }
 
@@ -145,6 +151,9 @@ func (n Node) healthy(ctx context.Context) error {
 	if err := nodeReady(ctx, client); err != nil {
 		return err
 	}
+	if err := componentsHealthy(ctx); err != nil {
+		return err
+	}
 	return dnsAnswers(ctx)
 }
 
@@ -155,30 +164,55 @@ func ready(ctx context.Context, client kubernetes.Interface) error {
 	return nil
 }
 
-// leaseFresh is four times the kubelet's renewal interval. The Ready condition
-// alone would still show what a kubelet said before it was killed.
-const leaseFresh = 40 * time.Second
-
+// nodeReady checks the node's condition and, because that would still show what a
+// kubelet said before it was killed, the kubelet itself through the API server.
 func nodeReady(ctx context.Context, client kubernetes.Interface) error {
 	node, err := client.CoreV1().Nodes().Get(ctx, layout.NodeName, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("reading the node: %w", err)
 	}
-	lease, err := client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, layout.NodeName, metav1.GetOptions{})
+	ready := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	if ready < 0 {
+		return errors.New("the kubelet has not reported yet")
+	}
+	if c := node.Status.Conditions[ready]; c.Status != corev1.ConditionTrue {
+		return fmt.Errorf("the node is not Ready: %s", c.Message)
+	}
+	err = client.CoreV1().RESTClient().Get().Resource("nodes").Name(layout.NodeName).SubResource("proxy").Suffix("healthz").Do(ctx).Error()
 	if err != nil {
-		return fmt.Errorf("reading the kubelet's lease: %w", err)
+		return fmt.Errorf("the kubelet does not answer: %w", err)
 	}
-	if lease.Spec.RenewTime == nil || time.Since(lease.Spec.RenewTime.Time) > leaseFresh {
-		return errors.New("the kubelet has not renewed its lease")
-	}
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-			return nil
-		} else if c.Type == corev1.NodeReady {
-			return fmt.Errorf("the node is not Ready: %s", c.Message)
+	return nil
+}
+
+// componentHealth are addresses where components say themselves that they work.
+// They need no credentials, and the certificates are made up at every start.
+var componentHealth = map[string]string{
+	"kube-controller-manager": "https://" + layout.NodeIP.String() + ":10257/healthz",
+	"kube-scheduler":          "https://" + layout.NodeIP.String() + ":10259/healthz",
+	"kube-proxy":              "http://" + layout.NodeIP.String() + ":10256/healthz",
+}
+
+func componentsHealthy(ctx context.Context) error {
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // a health check of a local process
+	}}
+	for name, url := range componentHealth {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return fmt.Errorf("%s does not answer: %w", name, err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s is not healthy: %s", name, response.Status)
 		}
 	}
-	return errors.New("the kubelet has not reported yet")
+	return nil
 }
 
 // dnsAnswers asks the cluster DNS through its Service address: the answer proves

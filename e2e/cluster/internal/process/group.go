@@ -62,9 +62,12 @@ func hierarchies(mountinfo string) (roots []string, tracker string) {
 			}
 		}
 	}
-	if tracker == "" && unified != "" {
-		// Beside v1 controllers, v2 is mounted for naming only and pods are not in it.
-		return []string{unified}, unified
+	if unified != "" {
+		// Beside v1 controllers, v2 is for naming only, but runc makes groups there too.
+		roots = append(roots, unified)
+	}
+	if tracker == "" {
+		tracker = unified
 	}
 	slices.Sort(roots)
 	return roots, tracker
