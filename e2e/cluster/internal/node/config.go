@@ -6,6 +6,7 @@ package node
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,14 +63,25 @@ func (s settings) configs() (map[string]string, error) {
 	return files, nil
 }
 
-// writeFiles writes files below dir, readable by root only: kubeconfigs carry keys.
+// writeFiles writes the files below dir that are not there yet, readable by root
+// only: kubeconfigs carry keys. One life of the node keeps its configuration: a
+// component reads its files when it starts, and kube-proxy ends itself when its
+// file is touched.
 func writeFiles(dir string, files map[string]string) error {
 	for name, content := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(content)
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -248,17 +249,14 @@ func (n Node) prepare(ctx context.Context, group process.Group, p plan) error {
 	if err := copySelf(n.self()); err != nil {
 		return fmt.Errorf("copying this program: %w", err)
 	}
-	if err := writeFiles(n.Layout.Config(), p.files); err != nil {
-		return fmt.Errorf("writing configuration: %w", err)
-	}
+	files := maps.Clone(p.files)
 	for _, name := range []string{"kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
-		content, err := kubeconfig(n.Layout.PKI(), server, name)
-		if err != nil {
+		if files[name+".kubeconfig"], err = kubeconfig(n.Layout.PKI(), server, name); err != nil {
 			return fmt.Errorf("writing the kubeconfig of %s: %w", name, err)
 		}
-		if err := os.WriteFile(filepath.Join(n.Layout.Config(), name+".kubeconfig"), []byte(content), 0o600); err != nil {
-			return err
-		}
+	}
+	if err := writeFiles(n.Layout.Config(), files); err != nil {
+		return fmt.Errorf("writing configuration: %w", err)
 	}
 	admin, err := kubeconfig(n.Layout.PKI(), server, "admin")
 	if err != nil {

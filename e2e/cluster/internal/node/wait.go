@@ -41,13 +41,18 @@ type bringUp struct {
 // then carries the end of its log.
 func (b bringUp) until(ctx context.Context, what string, limit time.Duration, check func(context.Context) error) error {
 	begin := time.Now()
+	var err error
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
-		err := check(attempt)
+		now := check(attempt)
 		cancel()
-		if err == nil {
+		if now == nil {
 			fmt.Fprintf(b.node.Out, "%-34s %6.1fs\n", what, time.Since(begin).Seconds())
 			return nil
+		}
+		// What the last attempt says when ctx cut it off explains nothing.
+		if err == nil || ctx.Err() == nil {
+			err = now
 		}
 		for name, ended := range b.ended {
 			select {
