@@ -28,6 +28,17 @@ func anyOurs(route client.Object, refs []gwv1.ParentReference, gateways map[type
 	return false
 }
 
+// anyStatus tells whether a route carries a status that we wrote. It stays in the
+// graph after its last parent of ours is gone, so that the status goes too.
+func anyStatus(parents []gwv1.RouteParentStatus, controllerName string) bool {
+	for _, p := range parents {
+		if string(p.ControllerName) == controllerName {
+			return true
+		}
+	}
+	return false
+}
+
 // add links a route with the listeners it attaches to.
 func (g *Graph) add(route *Route, refs []gwv1.ParentReference, gateways map[types.NamespacedName]*Gateway, namespaces map[string]*corev1.Namespace) {
 	var labels map[string]string

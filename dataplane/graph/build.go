@@ -36,12 +36,12 @@ func Build(r Resources) *Graph {
 		g.Gateways = append(g.Gateways, gateways[key])
 	}
 	for _, key := range sortedKeys(r.GRPCRoutes) {
-		if src := r.GRPCRoutes[key]; src != nil && anyOurs(src, src.Spec.ParentRefs, gateways) {
+		if src := r.GRPCRoutes[key]; src != nil && (anyOurs(src, src.Spec.ParentRefs, gateways) || anyStatus(src.Status.Parents, r.ControllerName)) {
 			g.add(buildGRPCRoute(src, refs), src.Spec.ParentRefs, gateways, r.Namespaces)
 		}
 	}
 	for _, key := range sortedKeys(r.HTTPRoutes) {
-		if src := r.HTTPRoutes[key]; src != nil && anyOurs(src, src.Spec.ParentRefs, gateways) {
+		if src := r.HTTPRoutes[key]; src != nil && (anyOurs(src, src.Spec.ParentRefs, gateways) || anyStatus(src.Status.Parents, r.ControllerName)) {
 			g.add(buildHTTPRoute(src, refs), src.Spec.ParentRefs, gateways, r.Namespaces)
 		}
 	}

@@ -123,7 +123,8 @@ const (
 	KindGRPCRoute RouteKind = "GRPCRoute"
 )
 
-// Route is a route of any kind with at least one parent that is ours.
+// Route is a route of any kind with at least one parent that is ours, or with a
+// status of ours from the time when it had one; then Parents is empty.
 type Route struct {
 	Kind   RouteKind
 	Key    types.NamespacedName

@@ -118,3 +118,28 @@ func checkKeyPair(cert, key []byte) error {
 	}
 	return nil
 }
+
+// WantedSecrets are the Secrets that Build would look at: those that HTTPS
+// listeners of our Gateways may use, sorted. Nothing else needs to be read.
+func WantedSecrets(r Resources) []types.NamespacedName {
+	refs := references{grants: grantsByNamespace(r.ReferenceGrants)}
+	wanted := map[types.NamespacedName]bool{}
+	for _, gw := range r.Gateways {
+		class := r.GatewayClasses[string(gw.Spec.GatewayClassName)]
+		if class == nil || string(class.Spec.ControllerName) != r.ControllerName {
+			continue
+		}
+		for _, l := range gw.Spec.Listeners {
+			if l.TLS == nil {
+				continue
+			}
+			for _, ref := range l.TLS.CertificateRefs {
+				key := SecretKey(gw.Namespace, ref)
+				if deref(ref.Group, "") == "" && deref(ref.Kind, "Secret") == "Secret" && refs.permitted("Gateway", gw.Namespace, "Secret", key) {
+					wanted[key] = true
+				}
+			}
+		}
+	}
+	return sortedKeys(wanted)
+}

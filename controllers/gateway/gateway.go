@@ -1,0 +1,150 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gateway is the reconciler of the gateway half: it gathers what stands in
+// the cache, lets the pure packages of the data plane think, and applies what
+// they say.
+//
+//	watches ─▶ world ── gather ─▶ graph.Build ─┬▶ xds.Translate ─▶ server (proxies)
+//	                                           ├▶ infra.For     ─▶ Deployment, Service, …
+//	acknowledgements ─▶ status ────────────────┴▶ status.Updates ─▶ status patches
+//	EndpointSlices ─▶ endpoints ─▶ xds.Endpoints ─▶ server, waiting for nobody
+//
+// "world" and "status" are the only two keys of one queue with one worker, so that
+// a burst of events is one pass and passes never overlap.
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+
+	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/pki"
+	"headgate.dev/headgate/dataplane/server"
+	"headgate.dev/headgate/dataplane/xds"
+)
+
+// Server takes configurations to the proxies; *server.Server does.
+type Server interface {
+	Publish(snap xds.Snapshot) (version uint64)
+	Withdraw(gateway types.NamespacedName)
+	PublishEndpoints(key graph.ClusterKey, cla *endpointv3.ClusterLoadAssignment)
+	RemoveEndpoints(key graph.ClusterKey)
+	State(gateway types.NamespacedName) server.State
+}
+
+// Options are what the reconciler needs beside the manager.
+type Options struct {
+	Server Server
+	// Changes wakes the reconciler when the proxies acknowledged or refused something.
+	Changes *Changes
+	// Authority signs the proxies' client certificates.
+	Authority func() pki.Pair
+	// ControlPlaneHost and ControlPlanePort are where proxies find the Server;
+	// ControlPlaneName is the DNS name in its certificate.
+	ControlPlaneHost string
+	ControlPlanePort uint32
+	ControlPlaneName string
+	// ProxyImage and HeadgateImage are the images of a proxy's pod.
+	ProxyImage, HeadgateImage string
+	// Replicas of each Gateway's proxies; 0 leaves the number to whoever scales
+	// the Deployments.
+	Replicas int32
+	// Concurrency is the number of worker threads of each proxy. Default 2.
+	Concurrency int32
+	// Resources of each proxy. Default: requests of 100m CPU and 128Mi, a memory
+	// limit of 1Gi.
+	Resources *corev1.ResourceRequirements
+	// Drain is how long a proxy that leaves waits for idle connections, MaxDrain
+	// for running requests. Defaults 20s and 5m.
+	Drain, MaxDrain time.Duration
+	// Now and Rand are the clock and the randomness of certificates.
+	Now  func() time.Time
+	Rand io.Reader
+}
+
+func (o Options) withDefaults() Options {
+	if o.Concurrency == 0 {
+		o.Concurrency = 2
+	}
+	if o.Resources == nil {
+		o.Resources = &corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+		}
+	}
+	if o.Drain == 0 {
+		o.Drain = 20 * time.Second
+	}
+	if o.MaxDrain == 0 {
+		o.MaxDrain = 5 * time.Minute
+	}
+	return o
+}
+
+// Add registers the reconcilers with the manager. They run on the leader only.
+func Add(mgr ctrl.Manager, o Options) error {
+	o = o.withDefaults()
+	if err := addIndexes(mgr); err != nil {
+		return err
+	}
+	e := newEndpoints(mgr.GetClient(), o.Server)
+	r := &reconciler{
+		client:     mgr.GetClient(),
+		direct:     mgr.GetAPIReader(),
+		options:    o,
+		controller: v1beta1.ControllerName,
+		endpoints:  e,
+		secrets:    newSecrets(mgr.GetClient(), mgr.GetAPIReader()),
+		published:  map[types.NamespacedName]*published{},
+		identities: map[types.NamespacedName]pki.Identity{},
+		applied:    map[objectKey]applied{},
+		proxies:    map[types.NamespacedName]proxies{},
+		written:    newWritten(),
+	}
+	world, err := controller.New("gateway", mgr, controller.Options{Reconciler: r, MaxConcurrentReconciles: 1})
+	if err != nil {
+		return fmt.Errorf("making the gateway controller: %w", err)
+	}
+	for _, source := range worldSources(mgr.GetCache(), r) {
+		if err := world.Watch(source); err != nil {
+			return fmt.Errorf("watching for the gateway controller: %w", err)
+		}
+	}
+	if err := world.Watch(o.Changes.source()); err != nil {
+		return fmt.Errorf("watching acknowledgements for the gateway controller: %w", err)
+	}
+	slices, err := controller.New("endpoints", mgr, controller.Options{Reconciler: e, MaxConcurrentReconciles: 1})
+	if err != nil {
+		return fmt.Errorf("making the endpoints controller: %w", err)
+	}
+	for _, source := range endpointSources(mgr.GetCache()) {
+		if err := slices.Watch(source); err != nil {
+			return fmt.Errorf("watching for the endpoints controller: %w", err)
+		}
+	}
+	return nil
+}
+
+// indexService finds the EndpointSlices of a Service.
+const indexService = "headgate.gateway.service"
+
+func addIndexes(mgr ctrl.Manager) error {
+	err := mgr.GetFieldIndexer().IndexField(context.Background(), newSlice(), indexService, //nolint:forbidigo // the indexer needs a context before there is one; it only registers
+		func(obj client.Object) []string { return []string{obj.GetLabels()[serviceLabel]} })
+	if err != nil {
+		return fmt.Errorf("indexing EndpointSlices by Service: %w", err)
+	}
+	return nil
+}

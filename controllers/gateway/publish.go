@@ -1,0 +1,123 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/status"
+	"headgate.dev/headgate/dataplane/xds"
+)
+
+// published is what the proxies of one Gateway were given.
+type published struct {
+	version uint64
+	// since tells, for each object in the configuration, its generation and the
+	// version that first carried it. So a route is programmed when its own change
+	// was acknowledged, however fast others follow.
+	since map[status.ObjectKey]carried
+}
+
+type carried struct {
+	generation int64
+	version    uint64
+}
+
+// publish gives each Gateway's proxies their configuration. A Gateway that is not
+// accepted keeps what it has; one that is gone is withdrawn.
+func (r *reconciler) publish(ctx context.Context, g *graph.Graph) error {
+	var failures []error
+	here := map[types.NamespacedName]bool{}
+	for _, gw := range g.Gateways {
+		here[gw.Key] = true
+		if !gw.Valid {
+			continue
+		}
+		snapshot := xds.Translate(g, gw.Key)
+		if err := r.endpoints.ensure(ctx, gw.Key, snapshot.ClusterKeys); err != nil {
+			failures = append(failures, fmt.Errorf("publishing the endpoints of Gateway %s: %w", gw.Key, err))
+			continue
+		}
+		version := r.options.Server.Publish(snapshot)
+		r.published[gw.Key] = &published{version: version, since: since(gw, r.published[gw.Key], version)}
+	}
+	for key := range r.published {
+		if !here[key] {
+			r.options.Server.Withdraw(key)
+			r.endpoints.forget(key)
+			delete(r.published, key)
+			delete(r.identities, key)
+			delete(r.proxies, key)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// since renews the account of a Gateway's objects for a version.
+func since(gw *graph.Gateway, before *published, version uint64) map[status.ObjectKey]carried {
+	out := map[status.ObjectKey]carried{}
+	put := func(key status.ObjectKey, generation int64) {
+		if before != nil {
+			if old, ok := before.since[key]; ok && old.generation == generation {
+				out[key] = old
+				return
+			}
+		}
+		out[key] = carried{generation: generation, version: version}
+	}
+	put(status.ObjectKey{Kind: "Gateway", NamespacedName: gw.Key}, gw.Source.Generation)
+	for _, l := range gw.Listeners {
+		if !l.Valid {
+			continue
+		}
+		for _, a := range l.Attachments {
+			put(status.ObjectKey{Kind: string(a.Route.Kind), NamespacedName: a.Route.Key}, a.Route.Source.GetGeneration())
+		}
+	}
+	return out
+}
+
+// programmed is what is known about the proxies now.
+func (r *reconciler) programmed() status.Programmed {
+	out := status.Programmed{}
+	for key, p := range r.published {
+		state := r.options.Server.State(key)
+		infra := r.proxies[key]
+		s := status.State{
+			Addresses: infra.addresses, Ready: infra.ready, Problem: infra.problem,
+			Acked: state.Acked, Since: map[status.ObjectKey]uint64{},
+		}
+		for object, c := range p.since {
+			s.Since[object] = c.version
+		}
+		if state.Nack != nil {
+			s.Refusal = refusal(state.Nack.TypeURL, state.Nack.Resource, state.Nack.Message)
+		}
+		out[key] = s
+	}
+	return out
+}
+
+func refusal(typeURL, resource, message string) string {
+	what := typeURL
+	if resource != "" {
+		what = fmt.Sprintf("%s of type %s", resource, typeURL)
+	}
+	return fmt.Sprintf("a proxy refused %s and keeps the former one: %s", what, message)
+}
+
+// collect drops what no proxy can still be using.
+func (r *reconciler) collect() {
+	for key := range r.published {
+		if state := r.options.Server.State(key); state.Connected > 0 && state.Acked < state.Published {
+			return
+		}
+	}
+	r.endpoints.collect()
+}

@@ -1,0 +1,138 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/pki"
+	"headgate.dev/headgate/dataplane/status"
+)
+
+// reconciler holds what the passes remember. Only the single worker of its
+// queue touches it.
+type reconciler struct {
+	client     client.Client
+	direct     client.Reader
+	options    Options
+	controller string
+	endpoints  *endpoints
+	secrets    *secrets
+	written    *written
+
+	// graph is that of the last pass over the world.
+	graph *graph.Graph
+	// published is what the proxies of each Gateway were given.
+	published map[types.NamespacedName]*published
+	// proxies is what is known about the infrastructure of each Gateway.
+	proxies map[types.NamespacedName]proxies
+	// identities are the proxies' certificates, applied what was last applied.
+	identities map[types.NamespacedName]pki.Identity
+	applied    map[objectKey]applied
+}
+
+// Reconcile makes one pass. A pass over the world ends with the statuses; news
+// from the proxies needs those alone.
+func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	if req == statusKey && r.graph != nil {
+		return r.record(ctx)
+	}
+	resources, err := r.gather(ctx)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("gathering resources: %w", err)
+	}
+	r.graph = graph.Build(resources)
+	published := r.publish(ctx, r.graph)
+	due, applied := r.applyAll(ctx, r.graph, resources.Services)
+	result, recorded := r.record(ctx)
+	if result.RequeueAfter == 0 {
+		result.RequeueAfter = due
+	}
+	// A part that failed does not keep the others from being done.
+	return result, errors.Join(published, applied, recorded)
+}
+
+// conflictDelay is how long the cache may take to show what a refused write missed.
+const conflictDelay = 50 * time.Millisecond
+
+// statusWriters is how many statuses are written at once.
+const statusWriters = 8
+
+// record writes the statuses that differ from what the objects have.
+//
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;httproutes/status;grpcroutes/status,verbs=patch
+func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
+	r.useLatest()
+	updates := status.Updates(r.graph, r.programmed(), r.controller, metav1.NewTime(r.options.Now()))
+	conflicts := make([]bool, len(updates))
+	failures := make([]error, len(updates))
+	var writers errgroup.Group
+	writers.SetLimit(statusWriters)
+	for i, u := range updates {
+		writers.Go(func() error {
+			conflicts[i], failures[i] = r.write(ctx, u)
+			return nil
+		})
+	}
+	_ = writers.Wait() // failures has them all
+	r.collect()
+	if err := errors.Join(failures...); err != nil {
+		return reconcile.Result{}, err
+	}
+	for _, conflict := range conflicts {
+		if conflict {
+			return reconcile.Result{RequeueAfter: conflictDelay}, nil
+		}
+	}
+	return reconcile.Result{}, nil
+}
+
+// write patches one status. The lists in it are replaced whole, so the patch
+// carries the resource version: an entry that somebody else added meanwhile makes
+// it a conflict, not a loss.
+func (r *reconciler) write(ctx context.Context, u status.Update) (conflict bool, err error) {
+	patch := client.MergeFromWithOptions(u.Old, client.MergeFromWithOptimisticLock{})
+	switch err := r.client.Status().Patch(ctx, u.New, patch); {
+	case apierrors.IsConflict(err):
+		return true, nil
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("writing the status of %T %s: %w", u.New, client.ObjectKeyFromObject(u.New), err)
+	}
+	r.written.add(u.New)
+	return false, nil
+}
+
+// useLatest makes the graph's nodes point to objects with the statuses that we
+// wrote already, where their specs are the same.
+func (r *reconciler) useLatest() {
+	for _, c := range r.graph.Classes {
+		if o, ok := r.written.latest(c.Source).(*gwv1.GatewayClass); ok && o.Generation == c.Source.Generation {
+			c.Source = o
+		}
+	}
+	for _, gw := range r.graph.Gateways {
+		if o, ok := r.written.latest(gw.Source).(*gwv1.Gateway); ok && o.Generation == gw.Source.Generation {
+			gw.Source = o
+		}
+	}
+	for _, route := range r.graph.Routes {
+		if o := r.written.latest(route.Source); o.GetGeneration() == route.Source.GetGeneration() {
+			route.Source = o
+		}
+	}
+}

@@ -1,0 +1,145 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	"headgate.dev/headgate/api/v1beta1"
+)
+
+// The keys of the queue.
+var (
+	worldKey  = reconcile.Request{NamespacedName: types.NamespacedName{Name: "world"}}
+	statusKey = reconcile.Request{NamespacedName: types.NamespacedName{Name: "status"}}
+)
+
+// CacheByObject limits what the manager's cache keeps to what is ours: of the
+// kinds that only belong to a proxy's infrastructure, those that Headgate made.
+func CacheByObject() map[client.Object]cache.ByObject {
+	managed := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy})}
+	return map[client.Object]cache.ByObject{
+		&corev1.ConfigMap{}:             managed,
+		&corev1.ServiceAccount{}:        managed,
+		&policyv1.PodDisruptionBudget{}: managed,
+	}
+}
+
+// worldSources are the watches that make a new graph. Each lets pass only what
+// the graph or the infrastructure depends on.
+func worldSources(c cache.Cache, r *reconciler) []source.Source {
+	news := predicate.Or(predicate.Predicate(predicate.GenerationChangedPredicate{}),
+		predicate.Predicate(predicate.AnnotationChangedPredicate{}), r.written.predicate())
+	return []source.Source{
+		watch(c, &gwv1.GatewayClass{}, news),
+		watch(c, &gwv1.Gateway{}, news),
+		watch(c, &gwv1.HTTPRoute{}, news),
+		watch(c, &gwv1.GRPCRoute{}, news),
+		watch(c, &gwv1beta1.ReferenceGrant{}, predicate.GenerationChangedPredicate{}),
+		watch(c, &corev1.Namespace{}, predicate.LabelChangedPredicate{}),
+		watch(c, &corev1.Service{}, onUpdate(serviceNews)),
+		watch(c, metadata("v1", "Secret"), predicate.NewPredicateFuncs(func(o client.Object) bool {
+			return isManaged(o) || r.secrets.wants(client.ObjectKeyFromObject(o))
+		})),
+		watch(c, &appsv1.Deployment{}, predicate.And(predicate.NewPredicateFuncs(isManaged), onUpdate(deploymentNews))),
+		watch(c, metadata("v1", "ConfigMap"), predicate.NewPredicateFuncs(isManaged)),
+		watch(c, metadata("v1", "ServiceAccount"), predicate.NewPredicateFuncs(isManaged)),
+		watch(c, metadata("policy/v1", "PodDisruptionBudget"), predicate.And(predicate.NewPredicateFuncs(isManaged), predicate.GenerationChangedPredicate{})),
+	}
+}
+
+func watch(c cache.Cache, obj client.Object, p ...predicate.Predicate) source.Source {
+	return source.Kind(c, obj, handler.EnqueueRequestsFromMapFunc(
+		func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{worldKey} }), p...)
+}
+
+// metadata watches a kind without its contents.
+func metadata(apiVersion, kind string) *metav1.PartialObjectMetadata {
+	m := &metav1.PartialObjectMetadata{}
+	m.SetGroupVersionKind(schema.FromAPIVersionAndKind(apiVersion, kind))
+	return m
+}
+
+func isManaged(o client.Object) bool {
+	return o.GetLabels()[v1beta1.LabelManagedBy] == v1beta1.ManagedBy
+}
+
+func onUpdate(news func(before, after client.Object) bool) predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return news(e.ObjectOld, e.ObjectNew) }}
+}
+
+// serviceNews is true when what routes and Gateways read of a Service changed.
+func serviceNews(before, after client.Object) bool {
+	a, okA := before.(*corev1.Service)
+	b, okB := after.(*corev1.Service)
+	return !okA || !okB || !equality.Semantic.DeepEqual(a.Spec, b.Spec) ||
+		!equality.Semantic.DeepEqual(a.Status.LoadBalancer, b.Status.LoadBalancer) ||
+		isManaged(b) && !equality.Semantic.DeepEqual(a.ObjectMeta.Labels, b.ObjectMeta.Labels) ||
+		isManaged(b) && !equality.Semantic.DeepEqual(a.ObjectMeta.Annotations, b.ObjectMeta.Annotations)
+}
+
+func deploymentNews(before, after client.Object) bool {
+	a, okA := before.(*appsv1.Deployment)
+	b, okB := after.(*appsv1.Deployment)
+	return !okA || !okB || a.Generation != b.Generation || a.Status.ReadyReplicas != b.Status.ReadyReplicas
+}
+
+// serviceLabel on an EndpointSlice names its Service.
+const serviceLabel = discoveryv1.LabelServiceName
+
+func newSlice() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} }
+
+// endpointSources wake the endpoints of one Service each.
+func endpointSources(c cache.Cache) []source.Source {
+	bySlice := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		name := o.GetLabels()[serviceLabel]
+		if name == "" {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}
+	})
+	return []source.Source{
+		source.Kind(c, client.Object(newSlice()), bySlice),
+		source.Kind(c, client.Object(&corev1.Service{}), &handler.EnqueueRequestForObject{}, onUpdate(serviceNews)),
+	}
+}
+
+// Changes carries news from the proxies to the reconciler. Notify never blocks:
+// news that has not been looked at yet stands for all that follow.
+type Changes struct{ events chan event.GenericEvent }
+
+// NewChanges makes a Changes with no news.
+func NewChanges() *Changes { return &Changes{events: make(chan event.GenericEvent, 1)} }
+
+// Notify says that the state of a gateway's proxies changed.
+func (c *Changes) Notify(types.NamespacedName) {
+	select {
+	case c.events <- event.GenericEvent{Object: &gwv1.Gateway{}}:
+	default:
+	}
+}
+
+func (c *Changes) source() source.Source {
+	return source.Channel(c.events, handler.EnqueueRequestsFromMapFunc(
+		func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{statusKey} }))
+}

@@ -1,0 +1,169 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package drain lets a proxy leave without a failed request. The kubelet asks
+// for it in the proxy's preStop hook and sends SIGTERM to the proxy once it was
+// answered:
+//
+//	kubelet ─GET /drain─▶ Handler ─▶ Envoy's admin: fail /ready, drain listeners
+//	                         │ wait: load balancers notice, connections go,
+//	                         │       running requests end
+//	kubelet ◀──── 200 ───────┘
+package drain
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// Options configure a Handler.
+type Options struct {
+	// Admin is the URL of Envoy's admin interface, for example http://127.0.0.1:19000.
+	Admin string
+	// Path and TokenHeader are where and how the kubelet asks; Token is what it must say.
+	Path, TokenHeader, Token string
+	// Notice is how long at least a drain lasts: load balancers must have learned
+	// by then that the proxy is leaving.
+	Notice time.Duration
+	// DrainTime is how long to wait for idle connections to be closed by their
+	// clients; after it only running requests count. At least Notice.
+	DrainTime time.Duration
+	// MaxTime ends a drain whatever still runs. At least DrainTime.
+	MaxTime time.Duration
+	// Poll is the time between two looks at the proxy; 0 means 250ms.
+	Poll time.Duration
+	Log  logr.Logger
+}
+
+// Handler answers a GET of o.Path once the proxy can be stopped. Asked again
+// while it drains, it joins the wait.
+func Handler(o Options) http.Handler {
+	if o.Poll == 0 {
+		o.Poll = 250 * time.Millisecond
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+o.Path, func(w http.ResponseWriter, req *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(req.Header.Get(o.TokenHeader)), []byte(o.Token)) != 1 {
+			http.Error(w, "the token is wrong: only the kubelet drains a proxy", http.StatusForbidden)
+			return
+		}
+		start := time.Now()
+		reason, err := drain(req.Context(), o)
+		if err != nil {
+			o.Log.Error(err, "Draining the proxy ended early", "after", time.Since(start).String())
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		o.Log.Info("Drained the proxy", "after", time.Since(start).String(), "because", reason)
+		fmt.Fprintln(w, reason)
+	})
+	return mux
+}
+
+// drain gives the reason why the proxy can be stopped now.
+func drain(ctx context.Context, o Options) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.MaxTime)
+	defer cancel()
+	for _, path := range []string{"/healthcheck/fail", "/drain_listeners?graceful&skip_exit"} {
+		if _, err := o.ask(ctx, http.MethodPost, path); err != nil {
+			return "", err
+		}
+	}
+	start := time.Now()
+	ticker := time.NewTicker(o.Poll)
+	defer ticker.Stop()
+	quiet := false
+	for {
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return "the longest time was over, with requests running", nil
+			}
+			return "", ctx.Err()
+		case <-ticker.C:
+		}
+		load, err := o.load(ctx)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			continue
+		case err != nil:
+			return "", err
+		}
+		elapsed := time.Since(start)
+		switch {
+		case elapsed < o.Notice:
+		case load.connections == 0:
+			return "every connection is closed", nil
+		case elapsed >= o.DrainTime && load.requests == 0 && quiet:
+			// Twice in a row, so that a request between two looks is not cut.
+			return "no request is running, connections are idle", nil
+		}
+		quiet = load.requests == 0
+	}
+}
+
+type load struct{ requests, connections int64 }
+
+// own are the connection managers of the proxy that serve itself.
+func own(name string) bool {
+	return strings.HasPrefix(name, "http.admin.") || strings.HasPrefix(name, "http.stats.")
+}
+
+// load counts what clients still have open.
+func (o Options) load(ctx context.Context) (load, error) {
+	const filter = `^http\..*\.downstream_(rq|cx)_active$`
+	body, err := o.ask(ctx, http.MethodGet, "/stats?format=json&filter="+url.QueryEscape(filter))
+	if err != nil {
+		return load{}, err
+	}
+	var answer struct {
+		Stats []struct {
+			Name  string `json:"name"`
+			Value int64  `json:"value"`
+		} `json:"stats"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return load{}, fmt.Errorf("reading the proxy's statistics: %w", err)
+	}
+	var l load
+	for _, s := range answer.Stats {
+		switch {
+		case own(s.Name):
+		case strings.HasSuffix(s.Name, ".downstream_rq_active"):
+			l.requests += s.Value
+		case strings.HasSuffix(s.Name, ".downstream_cx_active"):
+			l.connections += s.Value
+		}
+	}
+	return l, nil
+}
+
+func (o Options) ask(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, o.Admin+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking the proxy's admin interface: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking the proxy's admin interface: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the answer of the proxy's admin interface: %w", err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("the proxy's admin interface answered %s to %s with %s", method, path, resp.Status)
+	}
+	return body, nil
+}

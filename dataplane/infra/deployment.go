@@ -1,0 +1,173 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package infra
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"headgate.dev/headgate/dataplane/graph"
+)
+
+const (
+	bootstrapDir  = "/etc/headgate"
+	bootstrapFile = "bootstrap.json"
+	// nonroot is the user of the distroless images.
+	nonroot = 65532
+	// AnnotationBootstrap on a pod is the hash of its bootstrap: a pod reads it
+	// once, so that a changed one needs a new pod.
+	AnnotationBootstrap = "headgate.dev/bootstrap"
+	// DrainTokenHeader carries the token that the shutdown manager asks for, so
+	// that only the kubelet, which reads it from the pod, can drain a proxy.
+	DrainTokenHeader = "Headgate-Drain-Token"
+	// DrainPath is where the shutdown manager waits for the kubelet.
+	DrainPath = "/drain"
+	// drainTokenEnv hands the token to the shutdown manager.
+	drainTokenEnv = "HEADGATE_DRAIN_TOKEN"
+	// graceMargin is the time, in seconds, between the end of a drain at its longest and the kubelet's patience.
+	graceMargin = 10
+)
+
+func deployment(gw *graph.Gateway, o Options) *appsv1.Deployment {
+	meta := objectMeta(gw)
+	pod := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels(gw), Annotations: podAnnotations(gw, o)},
+		Spec: corev1.PodSpec{
+			ServiceAccountName:            meta.Name,
+			AutomountServiceAccountToken:  new(false),
+			EnableServiceLinks:            new(false),
+			TerminationGracePeriodSeconds: new(int64(o.MaxDrainSeconds + graceMargin)),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), RunAsUser: new(int64(nonroot)), RunAsGroup: new(int64(nonroot)), FSGroup: new(int64(nonroot)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+				MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+				LabelSelector: &metav1.LabelSelector{MatchLabels: selector(gw)},
+			}},
+			InitContainers: []corev1.Container{shutdownManager(gw, o)},
+			Containers:     []corev1.Container{proxy(gw, o)},
+			Volumes:        volumes(meta.Name),
+		},
+	}
+	d := &appsv1.Deployment{
+		TypeMeta: typeMeta("apps/v1", "Deployment"), ObjectMeta: meta,
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: selector(gw)},
+			Template: pod,
+			// A new proxy must be ready before an old one goes.
+			Strategy: appsv1.DeploymentStrategy{
+				Type: appsv1.RollingUpdateDeploymentStrategyType,
+				RollingUpdate: &appsv1.RollingUpdateDeployment{
+					MaxSurge: new(intstr.FromInt32(1)), MaxUnavailable: new(intstr.FromInt32(0)),
+				},
+			},
+		},
+	}
+	if o.Replicas > 0 {
+		d.Spec.Replicas = &o.Replicas
+	}
+	return d
+}
+
+func podAnnotations(gw *graph.Gateway, o Options) map[string]string {
+	sum := sha256.Sum256(o.Bootstrap)
+	out := map[string]string{}
+	maps.Copy(out, annotations(gw))
+	out[AnnotationBootstrap] = hex.EncodeToString(sum[:8])
+	out["prometheus.io/scrape"] = "true"
+	out["prometheus.io/port"] = strconv.Itoa(graph.StatsPort)
+	out["prometheus.io/path"] = "/stats/prometheus"
+	return out
+}
+
+func proxy(gw *graph.Gateway, o Options) corev1.Container {
+	ready := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(graph.StatsPort)}}
+	return corev1.Container{
+		Name:  "envoy",
+		Image: o.ProxyImage,
+		Args: []string{
+			"-c", bootstrapDir + "/" + bootstrapFile,
+			"--service-node", "$(POD_NAME)",
+			"--concurrency", strconv.Itoa(int(o.Concurrency)),
+			"--log-level", "warning",
+			"--drain-time-s", strconv.Itoa(int(o.DrainSeconds)),
+			"--disable-hot-restart", // it needs shared memory that can be written
+		},
+		Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{
+			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"},
+		}}},
+		Ports:     []corev1.ContainerPort{{Name: "stats", ContainerPort: graph.StatsPort, Protocol: corev1.ProtocolTCP}},
+		Resources: o.Resources,
+		// Until the first configuration is complete the pod has not started.
+		StartupProbe:   &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 1, FailureThreshold: 120},
+		ReadinessProbe: &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 5, FailureThreshold: 1},
+		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{
+			Path: DrainPath, Port: intstr.FromInt32(graph.DrainPort),
+			HTTPHeaders: []corev1.HTTPHeader{{Name: DrainTokenHeader, Value: drainToken(gw)}},
+		}}},
+		SecurityContext: restricted(),
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: "bootstrap", MountPath: bootstrapDir, ReadOnly: true},
+			{Name: "tls", MountPath: CertDir, ReadOnly: true},
+		},
+	}
+}
+
+// shutdownManager is a native sidecar: it starts before the proxy and is stopped
+// after it, so that it is there for the whole of the proxy's preStop hook.
+func shutdownManager(gw *graph.Gateway, o Options) corev1.Container {
+	return corev1.Container{
+		Name:          "shutdown-manager",
+		Image:         o.HeadgateImage,
+		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
+		Args: []string{
+			"shutdown-manager",
+			fmt.Sprintf("--listen=:%d", graph.DrainPort),
+			fmt.Sprintf("--admin=http://127.0.0.1:%d", graph.AdminPort),
+			fmt.Sprintf("--drain-time=%ds", o.DrainSeconds),
+			fmt.Sprintf("--max-drain-time=%ds", o.MaxDrainSeconds),
+		},
+		Env: []corev1.EnvVar{{Name: drainTokenEnv, Value: drainToken(gw)}},
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("5m"), corev1.ResourceMemory: resource.MustParse("24Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("96Mi")},
+		},
+		SecurityContext: restricted(),
+	}
+}
+
+// drainToken is known to those who can read the Gateway or its pods.
+func drainToken(gw *graph.Gateway) string {
+	sum := sha256.Sum256([]byte("drain/" + gw.Key.String() + "/" + string(gw.Source.UID)))
+	return hex.EncodeToString(sum[:16])
+}
+
+func restricted() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: new(false),
+		ReadOnlyRootFilesystem:   new(true),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+}
+
+func volumes(name string) []corev1.Volume {
+	return []corev1.Volume{
+		{Name: "bootstrap", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: name}, DefaultMode: new(int32(0o444)),
+		}}},
+		{Name: "tls", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: name, DefaultMode: new(int32(0o440)),
+		}}},
+	}
+}

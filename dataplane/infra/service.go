@@ -1,0 +1,56 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package infra
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"headgate.dev/headgate/dataplane/graph"
+)
+
+// service leads each valid listener's port to the port that the proxies bind for it.
+func service(gw *graph.Gateway) *corev1.Service {
+	protocols := map[int32]string{}
+	for _, l := range gw.Listeners {
+		if l.Valid {
+			protocols[l.Port] = strings.ToLower(string(l.Protocol))
+		}
+	}
+	s := &corev1.Service{
+		TypeMeta: typeMeta("v1", "Service"), ObjectMeta: objectMeta(gw),
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Selector: selector(gw)},
+	}
+	if len(gw.Addresses) > 0 {
+		// Deprecated but what load balancers of clusters understand; whether it was
+		// heeded is checked against the Service's status.
+		s.Spec.LoadBalancerIP = gw.Addresses[0]
+	}
+	for _, port := range slices.Sorted(maps.Keys(protocols)) {
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{
+			Name: fmt.Sprintf("%s-%d", protocols[port], port), Protocol: corev1.ProtocolTCP,
+			Port: port, TargetPort: intstr.FromInt32(graph.ProxyPort(port)),
+		})
+	}
+	return s
+}
+
+// budget lets one proxy go at a time. It never blocks a node's drain, whatever
+// the number of replicas.
+func budget(gw *graph.Gateway) *policyv1.PodDisruptionBudget {
+	return &policyv1.PodDisruptionBudget{
+		TypeMeta: typeMeta("policy/v1", "PodDisruptionBudget"), ObjectMeta: objectMeta(gw),
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable: new(intstr.FromInt32(1)),
+			Selector:       &metav1.LabelSelector{MatchLabels: selector(gw)},
+		},
+	}
+}
