@@ -4,8 +4,11 @@
 package xds
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/dataplane/graph"
 )
@@ -15,7 +18,7 @@ import (
 // what is not valid below it is left out or answers 500, as the Gateway API asks.
 // Equal graphs give equal bytes.
 func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
-	return Snapshot{
+	snap := Snapshot{
 		Gateway:     gateway,
 		Listeners:   map[string]proto.Message{},
 		Routes:      map[string]proto.Message{},
@@ -24,4 +27,107 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 		Runtimes:    map[string]proto.Message{},
 		ClusterKeys: map[string]graph.ClusterKey{},
 	}
+	var routes []*graph.Route
+	for _, gw := range g.Gateways {
+		if gw.Key != gateway || !gw.Valid {
+			continue
+		}
+		for _, p := range portsOf(gw) {
+			snap.addPort(p)
+		}
+		routes = attachedRoutes(gw)
+	}
+	snap.addClusters(routes)
+	for name, runtime := range runtimes(routes) {
+		snap.Runtimes[name] = runtime
+	}
+	return snap
+}
+
+// port is what one Envoy listener serves: the valid listeners of a Gateway that
+// share a port. Build lets only one protocol be valid on a port.
+type port struct {
+	number    int32
+	tls       bool
+	listeners []*graph.Listener
+}
+
+func portsOf(gw *graph.Gateway) []port {
+	var ports []port
+	for _, l := range gw.Listeners {
+		if !served(l) {
+			continue
+		}
+		tls := l.Protocol == gwv1.HTTPSProtocolType
+		i := slices.IndexFunc(ports, func(p port) bool { return p.number == l.Port })
+		switch {
+		case i < 0:
+			ports = append(ports, port{number: l.Port, tls: tls, listeners: []*graph.Listener{l}})
+		case ports[i].tls == tls:
+			ports[i].listeners = append(ports[i].listeners, l)
+		}
+	}
+	return ports
+}
+
+// served tells whether the proxies serve a listener at all.
+func served(l *graph.Listener) bool {
+	switch l.Protocol {
+	case gwv1.HTTPProtocolType:
+		return l.Valid
+	case gwv1.HTTPSProtocolType:
+		return l.Valid && len(l.Certificates) > 0
+	}
+	return false
+}
+
+func (s *Snapshot) addPort(p port) {
+	if !p.tls {
+		name := httpName(p.number)
+		s.Listeners[name] = httpListener(p)
+		s.Routes[name] = routeConfig(name, virtualHosts(p, p.listeners))
+		return
+	}
+	s.Listeners[httpsName(p.number)] = httpsListener(p)
+	for _, l := range p.listeners {
+		name := chainName(l)
+		s.Routes[name] = routeConfig(name, append(virtualHosts(p, []*graph.Listener{l}), misdirected(p, l)...))
+		for _, cert := range l.Certificates {
+			s.Secrets[secretName(cert)] = secret(cert)
+		}
+	}
+}
+
+func (s *Snapshot) addClusters(routes []*graph.Route) {
+	for _, route := range routes {
+		for _, rule := range route.Rules {
+			if !rule.Valid {
+				continue
+			}
+			for _, b := range rule.Backends {
+				if name := b.Cluster.Name(); b.Valid && s.Clusters[name] == nil {
+					s.Clusters[name] = cluster(b.Cluster)
+					s.ClusterKeys[name] = b.Cluster
+				}
+			}
+		}
+	}
+}
+
+// attachedRoutes is every route on a served listener of the gateway, once each.
+func attachedRoutes(gw *graph.Gateway) []*graph.Route {
+	var routes []*graph.Route
+	seen := map[*graph.Route]bool{}
+	for _, l := range gw.Listeners {
+		if !served(l) {
+			continue
+		}
+		for _, a := range l.Attachments {
+			if !seen[a.Route] {
+				seen[a.Route] = true
+				routes = append(routes, a.Route)
+			}
+		}
+	}
+	return routes
 }
