@@ -9,6 +9,7 @@ package pki
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -188,4 +189,24 @@ func parseKey(data []byte) (*ecdsa.PrivateKey, error) {
 		return nil, errors.New("no PEM block of type EC PRIVATE KEY found")
 	}
 	return x509.ParseECPrivateKey(block.Bytes)
+}
+
+// ServerConfig is the TLS configuration of the control plane: every client must show a
+// certificate that the authority signed.
+func (i Identity) ServerConfig() (*tls.Config, error) {
+	pair, err := tls.X509KeyPair(i.Cert, i.Key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the server's certificate: %w", err)
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(i.CA) {
+		return nil, errors.New("reading the authority: no certificate found")
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{pair},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    authorities,
+		NextProtos:   []string{"h2"},
+	}, nil
 }

@@ -5,15 +5,20 @@
 // streams: delta ADS over gRPC with mutual TLS. It takes Snapshots and
 // endpoints, brings them to each proxy in an order in which every reference holds
 // (make before break), and keeps account of what each proxy acknowledged.
+//
+//	Publish ─▶ target ─┐
+//	                   ├─▶ session (one per proxy, pure) ─▶ stream ─▶ Envoy
+//	endpoints ─────────┘          ▲ requests, ACK, NACK ────────────────┘
 package server
 
 import (
-	"context"
-	"net"
+	"maps"
+	"slices"
 	"sync"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/go-logr/logr"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/types"
 
 	"headgate.dev/headgate/dataplane/graph"
@@ -27,15 +32,15 @@ type Options struct {
 	// Identity gives the server's key pair and the authority that signs the
 	// proxies' certificates. It is asked on every handshake, so rotation needs no restart.
 	Identity func() pki.Identity
-	// Notify is called, never concurrently for one gateway, after State of that gateway
-	// changed. It must not block. Nil means nobody asks.
+	// Notify is called, never concurrently, after State of a gateway changed. It
+	// must not block. Nil means nobody asks.
 	Notify func(gateway types.NamespacedName)
 }
 
-// Nack is the last refusal of a proxy that is still in force.
+// Nack is a refusal of a proxy that is still in force.
 type Nack struct {
-	// TypeURL is the kind of resource, Resource its name where the response carried
-	// one (several are joined by commas), Message is Envoy's sentence.
+	// TypeURL is the type of the refused resource, Resource its name, Message
+	// Envoy's sentence.
 	TypeURL, Resource, Message string
 }
 
@@ -55,31 +60,195 @@ type State struct {
 // Server serves the configuration of any number of gateways.
 type Server struct {
 	options Options
-	mu      sync.Mutex
+
+	// publishing orders the publications; mu guards the maps below and is never
+	// held while a message is packed or sent.
+	publishing sync.Mutex
+	mu         sync.Mutex
+	targets    map[types.NamespacedName]*target
+	streams    map[types.NamespacedName]map[*stream]bool
+
+	endpoints endpointStore
+	notifying sync.Mutex
 }
 
 // New makes a Server with nothing published.
-func New(options Options) *Server { return &Server{options: options} }
+func New(options Options) *Server {
+	return &Server{
+		options:   options,
+		targets:   map[types.NamespacedName]*target{},
+		streams:   map[types.NamespacedName]map[*stream]bool{},
+		endpoints: endpointStore{byCluster: map[string]*resource{}},
+	}
+}
 
 // Publish makes snap the configuration of its gateway and returns its version,
-// which counts up from 1. Publishing what is already there keeps the version.
-func (s *Server) Publish(snap xds.Snapshot) (version uint64) { return 0 }
+// which counts up from 1. Publishing what is already there keeps the version. The
+// messages must not be changed afterwards; one that is the same as in the publication
+// before, by pointer, is not looked at again.
+func (s *Server) Publish(snap xds.Snapshot) (version uint64) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.mu.Lock()
+	old := s.targets[snap.Gateway]
+	s.mu.Unlock()
+	next, changed := advance(old, messagesOf(snap))
+	if next == old {
+		return old.version
+	}
+	s.mu.Lock()
+	s.targets[snap.Gateway] = next
+	streams := slices.Collect(maps.Keys(s.streams[snap.Gateway]))
+	s.mu.Unlock()
+	for _, st := range streams {
+		st.do(func(session *session) { session.publish(next, changed) })
+	}
+	return next.version
+}
+
+// advance gives the target after old, and what differs. It gives old itself when
+// nothing does.
+func advance(old *target, messages [kinds]map[string]proto.Message) (*target, [kinds][]string) {
+	next, differs := &target{version: 1}, old == nil
+	if old != nil {
+		next.version = old.version + 1
+	}
+	var changed [kinds][]string
+	for k := range messages {
+		next.resources[k] = make(map[string]*resource, len(messages[k]))
+		var before map[string]*resource
+		if old != nil {
+			before = old.resources[k]
+		}
+		for name, message := range messages[k] {
+			was := before[name]
+			if was != nil && was.source == message {
+				next.resources[k][name] = was
+				continue
+			}
+			is := newResource(kind(k), name, message, next.version)
+			if was != nil && was.version == is.version {
+				is = was
+			} else {
+				changed[k] = append(changed[k], name)
+			}
+			next.resources[k][name] = is
+		}
+		for name := range before {
+			if next.resources[k][name] == nil {
+				changed[k] = append(changed[k], name)
+			}
+		}
+		slices.Sort(changed[k])
+		differs = differs || len(changed[k]) > 0
+	}
+	if !differs {
+		return old, changed
+	}
+	return next, changed
+}
 
 // Withdraw forgets a gateway; its proxies keep what they have.
-func (s *Server) Withdraw(gateway types.NamespacedName) {}
+func (s *Server) Withdraw(gateway types.NamespacedName) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.mu.Lock()
+	delete(s.targets, gateway)
+	streams := slices.Collect(maps.Keys(s.streams[gateway]))
+	s.mu.Unlock()
+	for _, st := range streams {
+		st.do((*session).withdraw)
+	}
+}
 
 // PublishEndpoints sets the endpoints of an upstream for all gateways, at once.
-func (s *Server) PublishEndpoints(key graph.ClusterKey, cla *endpointv3.ClusterLoadAssignment) {}
+func (s *Server) PublishEndpoints(key graph.ClusterKey, cla *endpointv3.ClusterLoadAssignment) {
+	if s.endpoints.set(newResource(kindEndpoints, key.Name(), cla, 0)) {
+		s.endpointsChanged(key.Name())
+	}
+}
 
 // RemoveEndpoints forgets an upstream; a cluster that still asks for it gets no endpoints.
-func (s *Server) RemoveEndpoints(key graph.ClusterKey) {}
+func (s *Server) RemoveEndpoints(key graph.ClusterKey) {
+	if s.endpoints.remove(key.Name()) {
+		s.endpointsChanged(key.Name())
+	}
+}
+
+func (s *Server) endpointsChanged(cluster string) {
+	s.mu.Lock()
+	var streams []*stream
+	for _, of := range s.streams {
+		streams = slices.AppendSeq(streams, maps.Keys(of))
+	}
+	s.mu.Unlock()
+	for _, st := range streams {
+		st.do(func(session *session) { session.endpointsChanged(cluster) })
+	}
+}
 
 // State tells how far the proxies of a gateway are.
-func (s *Server) State(gateway types.NamespacedName) State { return State{} }
+func (s *Server) State(gateway types.NamespacedName) State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var state State
+	if t := s.targets[gateway]; t != nil {
+		state.Published, state.Acked = t.version, t.version
+	}
+	for st := range s.streams[gateway] {
+		state.Connected++
+		progress := st.progress.Load()
+		state.Acked = min(state.Acked, progress.acked)
+		if n := progress.nack; n != nil && (state.Nack == nil || compareNacks(n, state.Nack) < 0) {
+			state.Nack = n
+		}
+	}
+	if state.Connected == 0 {
+		state.Acked = 0
+	}
+	return state
+}
 
-// Serve accepts proxies on the listener until ctx ends, then closes the streams
-// and returns nil; the proxies keep serving what they have.
-func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
-	<-ctx.Done()
-	return lis.Close()
+func (s *Server) notify(gateway types.NamespacedName) {
+	if s.options.Notify == nil {
+		return
+	}
+	s.notifying.Lock()
+	defer s.notifying.Unlock()
+	s.options.Notify(gateway)
+}
+
+// endpointStore holds the endpoints of every upstream.
+type endpointStore struct {
+	mu        sync.RWMutex
+	byCluster map[string]*resource
+}
+
+// set tells whether the endpoints differ from those before.
+func (e *endpointStore) set(r *resource) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if was := e.byCluster[r.name]; was != nil && was.version == r.version {
+		return false
+	}
+	e.byCluster[r.name] = r
+	return true
+}
+
+func (e *endpointStore) remove(cluster string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, was := e.byCluster[cluster]
+	delete(e.byCluster, cluster)
+	return was
+}
+
+// get never gives nil: a subscription is always answered, or the proxy would wait.
+func (e *endpointStore) get(cluster string) *resource {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if r := e.byCluster[cluster]; r != nil {
+		return r
+	}
+	return newResource(kindEndpoints, cluster, &endpointv3.ClusterLoadAssignment{ClusterName: cluster}, 0)
 }

@@ -1,0 +1,257 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"slices"
+	"time"
+)
+
+// next gives the next response, or nil when there is nothing to send now; then
+// wake is when to ask again even if nothing happens, zero for never.
+func (s *session) next(now time.Time) (r *response, wake time.Time) {
+	if s.target != nil {
+		if r := s.nextNamed(kindRuntime, now); r != nil {
+			return r, time.Time{}
+		}
+	}
+	// Endpoints do not wait for a gateway's first configuration: they have none to wait for.
+	if r := s.nextNamed(kindEndpoints, now); r != nil || s.target == nil {
+		return r, time.Time{}
+	}
+	for _, step := range []func(time.Time) *response{
+		s.nextClusters,
+		func(now time.Time) *response { return s.nextNamed(kindSecret, now) },
+		func(now time.Time) *response { return s.nextNamed(kindRoute, now) },
+		s.nextListeners,
+		s.nextRemovals,
+	} {
+		if r := step(now); r != nil {
+			return r, time.Time{}
+		}
+	}
+	return nil, s.wake(now)
+}
+
+// nextNamed gives one resource of a type that is subscribed by name.
+func (s *session) nextNamed(k kind, now time.Time) *response {
+	sub := &s.types[k]
+	for len(sub.dirty.order) > 0 {
+		name, want := s.firstDue(k, now)
+		if want == nil {
+			return nil
+		}
+		if k == kindRuntime && !s.routesKnown(true) {
+			want = mergedRuntime(want, sub.last[name])
+		}
+		if sub.force[name] || sub.last[name] == nil || sub.last[name].version != want.version {
+			return s.issue(k, []*resource{want}, nil)
+		}
+		sub.dirty.drop(name)
+	}
+	return nil
+}
+
+// firstDue finds the first dirty name that may go, and forgets those that need not.
+func (s *session) firstDue(k kind, now time.Time) (string, *resource) {
+	sub := &s.types[k]
+	for i := 0; i < len(sub.dirty.order); {
+		name := sub.dirty.order[i]
+		want := s.wanted(k, name)
+		switch {
+		case !sub.names[name], want == nil, !sub.force[name] && s.isRefused(k, name, want):
+			sub.dirty.drop(name)
+		case k == kindRoute && s.anyCold(want, now):
+			i++
+		default:
+			return name, want
+		}
+	}
+	return "", nil
+}
+
+// nextClusters gives all clusters that are new or changed. Behind each changed one
+// its endpoints go again: Envoy does not ask for them anew, and would wait.
+func (s *session) nextClusters(now time.Time) *response {
+	sub := &s.types[kindCluster]
+	if !sub.seen {
+		return nil
+	}
+	due := s.dueOf(kindCluster, func(*resource) bool { return true })
+	if len(due) == 0 && !sub.owed {
+		return nil
+	}
+	r := s.issue(kindCluster, due, nil)
+	for _, res := range due {
+		s.warming[res.name] = warming{nonce: r.nonce, deadline: now.Add(warmWait)}
+		if endpoints := &s.types[kindEndpoints]; endpoints.names[res.name] {
+			endpoints.dirty.push(res.name)
+			endpoints.force[res.name] = true
+		}
+	}
+	return r
+}
+
+// nextListeners gives the listeners that are new or changed and whose route tables
+// may go, or else the listeners to remove.
+func (s *session) nextListeners(now time.Time) *response {
+	sub := &s.types[kindListener]
+	if !sub.seen {
+		return nil
+	}
+	waiting := false
+	due := s.dueOf(kindListener, func(listener *resource) bool {
+		for _, name := range listener.refs {
+			if table := s.wanted(kindRoute, name); table != nil && s.anyCold(table, now) {
+				waiting = true
+				return false
+			}
+		}
+		return true
+	})
+	if len(due) > 0 {
+		return s.issue(kindListener, due, nil)
+	}
+	removed := s.leftOver(kindListener)
+	if len(removed) > 0 || sub.owed && !waiting {
+		return s.issue(kindListener, nil, removed)
+	}
+	return nil
+}
+
+// dueOf collects the dirty resources of a wildcard type that differ from what was
+// sent and may go. One that must be alone comes alone.
+func (s *session) dueOf(k kind, may func(*resource) bool) []*resource {
+	sub := &s.types[k]
+	var due []*resource
+	for _, name := range sub.dirty.names() {
+		want := s.wanted(k, name)
+		switch {
+		case want == nil && sub.last[name] != nil:
+			continue // to be removed
+		case want == nil, !sub.force[name] && s.isRefused(k, name, want), !sub.force[name] && sub.last[name].standsFor(want):
+			sub.dirty.drop(name)
+		case !may(want):
+		case sub.alone[name]:
+			return []*resource{want}
+		default:
+			due = append(due, want)
+		}
+	}
+	return due
+}
+
+// leftOver lists the dirty names that the proxy has and should not have.
+func (s *session) leftOver(k kind) []string {
+	sub := &s.types[k]
+	var names []string
+	for _, name := range sub.dirty.order {
+		if sub.last[name] != nil && s.wanted(k, name) == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// nextRemovals gives the clusters that nothing can refer to any more: no route table
+// that the proxy has, or may have by now.
+func (s *session) nextRemovals(time.Time) *response {
+	names := s.leftOver(kindCluster)
+	if len(names) == 0 || !s.routesKnown(false) {
+		return nil
+	}
+	used := map[string]bool{}
+	for _, table := range s.possibleRoutes() {
+		for _, name := range table.refs {
+			used[name] = true
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return used[name] })
+	if len(names) == 0 {
+		return nil
+	}
+	for _, name := range names {
+		delete(s.warming, name)
+	}
+	return s.issue(kindCluster, nil, names)
+}
+
+// possibleRoutes lists every route table content that the proxy may serve by now.
+func (s *session) possibleRoutes() []*resource {
+	var tables []*resource
+	for _, table := range s.types[kindRoute].held {
+		tables = append(tables, table)
+	}
+	for _, r := range s.inflight {
+		if r.kind == kindRoute {
+			tables = append(tables, r.resources...)
+		}
+	}
+	return tables
+}
+
+// routesKnown tells whether it is known what every route table in the proxy says,
+// and, if current, that it says what it should.
+func (s *session) routesKnown(current bool) bool {
+	routes, listeners := &s.types[kindRoute], &s.types[kindListener]
+	for _, table := range s.possibleRoutes() {
+		if table.opaque {
+			return false
+		}
+		if want := s.wanted(kindRoute, table.name); current && (want == nil || !table.standsFor(want)) {
+			return false
+		}
+	}
+	if !listeners.seen {
+		// A proxy that has not come to its listeners has no route tables, unless it
+		// was connected before.
+		return !s.types[kindCluster].claimed
+	}
+	for _, listener := range listeners.held {
+		if listener.opaque {
+			return false
+		}
+		for _, name := range listener.refs {
+			if routes.held[name] == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// anyCold tells whether a route table names a cluster that the proxy should get and
+// cannot use yet.
+func (s *session) anyCold(table *resource, now time.Time) bool {
+	return slices.ContainsFunc(table.refs, func(name string) bool { return s.isCold(name, now) })
+}
+
+func (s *session) isCold(name string, now time.Time) bool {
+	want := s.wanted(kindCluster, name)
+	sub := &s.types[kindCluster]
+	switch {
+	case want == nil, sub.held[name] != nil, s.isRefused(kindCluster, name, want):
+		return false
+	}
+	if w, ok := s.warming[name]; ok {
+		return now.Before(w.deadline)
+	}
+	return sub.last[name] == nil
+}
+
+func (s *session) isRefused(k kind, name string, want *resource) bool {
+	refused, ok := s.types[k].refused[name]
+	return ok && refused.resource.standsFor(want)
+}
+
+// wake is the next moment at which waiting for a cluster ends.
+func (s *session) wake(now time.Time) time.Time {
+	var first time.Time
+	for _, w := range s.warming {
+		if w.deadline.After(now) && (first.IsZero() || w.deadline.Before(first)) {
+			first = w.deadline
+		}
+	}
+	return first
+}

@@ -1,0 +1,450 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// warmWait bounds how long a route table waits for a new cluster's first endpoints. The
+// proxy itself gives up after two seconds (xds: initial_fetch_timeout); the rest is for the way.
+const warmWait = 5 * time.Second
+
+// session is the state of one proxy's stream: what it has, what it should have, and what
+// is under way. It does no I/O: requests and publications come in as calls of receive,
+// publish and endpointsChanged; next gives, one at a time, the responses that bring the
+// proxy closer to its target, in an order in which every reference holds:
+//
+//	runtime keys, endpoints     at once
+//	clusters                    at once; endpoints again behind each
+//	secrets                     at once
+//	route tables                when all clusters they name are warm
+//	listeners                   when their route tables may go
+//	clusters removed            when no route table the proxy may have names them
+//	runtime keys removed        when the proxy has the new route tables
+//
+// Nothing is queued: next compares what the proxy has with the newest target, so a slow
+// proxy skips what was replaced meanwhile.
+type session struct {
+	target *target
+	// endpoints looks up the present endpoints of a cluster; never nil.
+	endpoints func(cluster string) *resource
+
+	types    [kinds]subscription
+	inflight map[string]*response // by nonce
+	nonce    uint64
+	// warming are the clusters sent and not yet known to be usable.
+	warming map[string]warming
+	// pending is, for each published resource that the proxy does not have, the first
+	// publish version that asked for another than it has.
+	pending map[ref]uint64
+}
+
+type ref struct {
+	kind kind
+	name string
+}
+
+// subscription is what a proxy asked for and has, of one type.
+type subscription struct {
+	seen bool
+	// claimed is set when the proxy brought resources along from an earlier stream.
+	claimed bool
+	// owed is an answer to the first wildcard request, empty if need be: the
+	// proxy waits for it.
+	owed  bool
+	names map[string]bool
+	// held is what the proxy acknowledged; last what it was sent last.
+	held, last map[string]*resource
+	refused    map[string]refusal
+	// dirty names may have to be sent; force names must be, changed or not; alone
+	// names must be the only one in their response.
+	dirty        queue
+	force, alone map[string]bool
+}
+
+type refusal struct {
+	resource *resource
+	message  string
+}
+
+// response is one message to the proxy, until it is answered.
+type response struct {
+	kind      kind
+	nonce     uint64
+	resources []*resource
+	removed   []string
+}
+
+type warming struct {
+	nonce    uint64 // of the response that carried the cluster
+	deadline time.Time
+}
+
+func newSession(endpoints func(string) *resource) *session {
+	s := &session{
+		endpoints: endpoints,
+		inflight:  map[string]*response{},
+		warming:   map[string]warming{},
+		pending:   map[ref]uint64{},
+	}
+	for k := range s.types {
+		s.types[k] = subscription{
+			names: map[string]bool{}, held: map[string]*resource{}, last: map[string]*resource{},
+			refused: map[string]refusal{}, dirty: newQueue(), force: map[string]bool{}, alone: map[string]bool{},
+		}
+	}
+	return s
+}
+
+// publish sets a new target. Changed lists the names whose content differs from
+// the previous target's, removals included.
+func (s *session) publish(t *target, changed [kinds][]string) {
+	first := s.target == nil
+	s.target = t
+	if first {
+		for k := range s.types {
+			s.reconsiderAll(kind(k))
+			for name := range t.resources[k] {
+				s.wants(ref{kind(k), name}, 1)
+			}
+		}
+		return
+	}
+	for k, names := range changed {
+		for _, name := range names {
+			s.types[k].dirty.push(name)
+			s.wants(ref{kind(k), name}, t.version)
+		}
+	}
+}
+
+// withdraw leaves the proxy with what it has.
+func (s *session) withdraw() {
+	s.target = nil
+	clear(s.pending)
+}
+
+// wants records since when the proxy lacks a resource of the target, or that it lacks none.
+func (s *session) wants(r ref, since uint64) {
+	held, last := s.types[r.kind].held[r.name], s.types[r.kind].last[r.name]
+	want := s.target.resources[r.kind][r.name]
+	switch {
+	case want == nil && (held == nil || r.kind != kindListener):
+		// A cluster that is left over serves nobody, so nobody waits for its removal;
+		// a listener does.
+		delete(s.pending, r)
+	case want != nil && held.standsFor(want) && last.standsFor(want):
+		delete(s.pending, r)
+	default:
+		if _, ok := s.pending[r]; !ok {
+			s.pending[r] = since
+		}
+	}
+}
+
+// acked is the newest publish version that the proxy has completely, 0 for none.
+func (s *session) acked() uint64 {
+	if s.target == nil {
+		return 0
+	}
+	version := s.target.version
+	for _, since := range s.pending {
+		version = min(version, since-1)
+	}
+	return version
+}
+
+// nack is the first refusal of something that is still wanted, in the order of kinds and names.
+func (s *session) nack() *Nack {
+	if s.target == nil {
+		return nil
+	}
+	for k := range s.types {
+		names := make([]string, 0, len(s.types[k].refused))
+		for name, r := range s.types[k].refused {
+			if want := s.wanted(kind(k), name); want != nil && r.resource.standsFor(want) {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 0 {
+			name := slices.Min(names)
+			return &Nack{TypeURL: typeURLs[k], Resource: name, Message: s.types[k].refused[name].message}
+		}
+	}
+	return nil
+}
+
+// wanted is what the proxy should have under a name, nil for nothing.
+func (s *session) wanted(k kind, name string) *resource {
+	if k == kindEndpoints {
+		return s.endpoints(name)
+	}
+	if s.target == nil {
+		return nil
+	}
+	if r := s.target.resources[k][name]; r != nil || k != kindRuntime {
+		return r
+	}
+	// A proxy waits for each runtime layer it was started with, also for one this
+	// server does not know.
+	return newResource(kindRuntime, name, &runtimev3.Runtime{Name: name, Layer: &structpb.Struct{}}, 0)
+}
+
+// endpointsChanged tells that the lookup gives something new for a cluster.
+func (s *session) endpointsChanged(cluster string) {
+	s.types[kindEndpoints].dirty.push(cluster)
+}
+
+// reconsiderAll marks everything of a kind that the proxy has or should have.
+func (s *session) reconsiderAll(k kind) {
+	sub := &s.types[k]
+	names := slices.Collect(maps.Keys(sub.last))
+	names = slices.AppendSeq(names, maps.Keys(sub.names))
+	if s.target != nil {
+		names = slices.AppendSeq(names, maps.Keys(s.target.resources[k]))
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		sub.dirty.push(name)
+	}
+}
+
+// request is what a proxy asks for or answers.
+type request struct {
+	kind                   kind
+	nonce                  string
+	subscribe, unsubscribe []string
+	initial                map[string]string // name → version
+	refused                bool
+	message                string
+}
+
+// receive takes a request.
+func (s *session) receive(r request) {
+	if answered := s.inflight[r.nonce]; r.nonce != "" && answered != nil && answered.kind == r.kind {
+		delete(s.inflight, r.nonce)
+		if r.refused {
+			s.refuse(answered, r.message)
+		} else {
+			s.accept(answered)
+		}
+	}
+	sub := &s.types[r.kind]
+	if !sub.seen {
+		s.begin(r)
+	}
+	for _, name := range r.subscribe {
+		if name == "*" {
+			continue
+		}
+		sub.names[name] = true
+		sub.dirty.push(name)
+		// Who subscribes again has dropped what he had, or would not ask.
+		if sub.last[name] != nil && r.initial == nil {
+			sub.force[name] = true
+		}
+	}
+	for _, name := range r.unsubscribe {
+		s.forget(r.kind, name)
+	}
+}
+
+// begin takes the first request of a type on this stream. After a reconnect it
+// lists what the proxy still has.
+func (s *session) begin(r request) {
+	sub := &s.types[r.kind]
+	sub.seen = true
+	if r.kind == kindCluster || r.kind == kindListener {
+		sub.owed = true
+	}
+	sub.claimed = len(r.initial) > 0
+	for name, version := range r.initial {
+		had := &resource{kind: r.kind, name: name, version: version, opaque: true}
+		if want := s.wanted(r.kind, name); want != nil && want.version == version {
+			had = want
+		}
+		sub.held[name], sub.last[name] = had, had
+		if s.target != nil {
+			s.wants(ref{r.kind, name}, 1)
+		}
+	}
+	s.reconsiderAll(r.kind)
+}
+
+// forget drops a name the proxy no longer asks for, and with it what it had.
+func (s *session) forget(k kind, name string) {
+	sub := &s.types[k]
+	for _, m := range []map[string]*resource{sub.held, sub.last} {
+		delete(m, name)
+	}
+	for _, m := range []map[string]bool{sub.names, sub.force, sub.alone} {
+		delete(m, name)
+	}
+	sub.dirty.drop(name)
+	delete(sub.refused, name)
+	if s.target != nil && k != kindEndpoints {
+		s.wants(ref{k, name}, s.target.version)
+	}
+	if k == kindRoute {
+		s.routesSettled()
+	}
+}
+
+// accept records an acknowledgement.
+func (s *session) accept(r *response) {
+	sub := &s.types[r.kind]
+	for _, res := range r.resources {
+		if r.kind != kindCluster && r.kind != kindListener && !sub.names[res.name] {
+			continue // unsubscribed meanwhile
+		}
+		sub.held[res.name] = res
+		if s.target == nil || r.kind == kindEndpoints {
+			continue
+		}
+		delete(s.pending, ref{r.kind, res.name})
+		s.wants(ref{r.kind, res.name}, max(res.since, 1)+1)
+	}
+	for _, name := range r.removed {
+		delete(sub.held, name)
+		delete(sub.refused, name)
+		if s.target != nil {
+			s.wants(ref{r.kind, name}, s.target.version)
+		}
+	}
+	s.warmed(r)
+	if r.kind == kindRoute {
+		s.routesSettled()
+	}
+}
+
+// warmed ends the waiting for clusters: their endpoints arrived, or the proxy
+// acknowledged the clusters themselves, which it does only when all are warm.
+func (s *session) warmed(r *response) {
+	switch r.kind {
+	case kindEndpoints:
+		for _, res := range r.resources {
+			if w, ok := s.warming[res.name]; ok && r.nonce > w.nonce {
+				delete(s.warming, res.name)
+				// The proxy has it now, whenever it says so.
+				s.types[kindCluster].held[res.name] = s.types[kindCluster].last[res.name]
+				if s.target != nil {
+					s.wants(ref{kindCluster, res.name}, s.target.version)
+				}
+			}
+		}
+	case kindCluster:
+		for _, res := range r.resources {
+			if w, ok := s.warming[res.name]; ok && r.nonce >= w.nonce {
+				delete(s.warming, res.name)
+			}
+		}
+	}
+}
+
+// refuse records a refusal. Of several resources in one response some may have been
+// taken and some not, so each is sent once more, alone. A single one is not sent again until
+// its content changes.
+func (s *session) refuse(r *response, message string) {
+	sub := &s.types[r.kind]
+	if len(r.resources) > 1 {
+		for _, res := range r.resources {
+			if sub.last[res.name] == res {
+				sub.dirty.push(res.name)
+				sub.force[res.name], sub.alone[res.name] = true, true
+			}
+		}
+		return
+	}
+	for _, res := range r.resources {
+		sub.refused[res.name] = refusal{res, message}
+		if r.kind == kindCluster {
+			delete(s.warming, res.name)
+		}
+		if sub.held[res.name] == res {
+			// Taken for accepted, because its endpoints were.
+			delete(sub.held, res.name)
+			if s.target != nil {
+				s.wants(ref{r.kind, res.name}, max(res.since, 1))
+			}
+		}
+	}
+	// A removal cannot be refused by itself; what stands beside nothing else is
+	// sent again when the target changes.
+	for _, name := range r.removed {
+		sub.last[name] = sub.held[name]
+	}
+}
+
+// routesSettled is called when the proxy got or left a route table: clusters and
+// runtime keys may have become free.
+func (s *session) routesSettled() {
+	sub := &s.types[kindCluster]
+	for name := range sub.last {
+		if s.wanted(kindCluster, name) == nil {
+			sub.dirty.push(name)
+		}
+	}
+	for name, last := range s.types[kindRuntime].last {
+		if last.base != nil {
+			s.types[kindRuntime].dirty.push(name)
+		}
+	}
+}
+
+func (s *session) issue(k kind, resources []*resource, removed []string) *response {
+	s.nonce++
+	slices.SortFunc(resources, func(a, b *resource) int { return strings.Compare(a.name, b.name) })
+	slices.Sort(removed)
+	r := &response{kind: k, nonce: s.nonce, resources: resources, removed: removed}
+	s.inflight[nonceString(s.nonce)] = r
+	sub := &s.types[k]
+	sub.owed = false
+	for _, res := range resources {
+		sub.last[res.name] = res
+		sub.dirty.drop(res.name)
+		delete(sub.force, res.name)
+		delete(sub.alone, res.name)
+	}
+	for _, name := range removed {
+		delete(sub.last, name)
+		sub.dirty.drop(name)
+	}
+	return r
+}
+
+func nonceString(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// mergedRuntime adds to the published keys of a layer those the proxy still has.
+func mergedRuntime(want, last *resource) *resource {
+	if last == nil || last.message == nil {
+		return want
+	}
+	merged := proto.Clone(want.message).(*runtimev3.Runtime)
+	added := false
+	for key, value := range last.message.GetLayer().GetFields() {
+		if _, ok := merged.GetLayer().GetFields()[key]; ok {
+			continue
+		}
+		if merged.Layer.Fields == nil {
+			merged.Layer.Fields = map[string]*structpb.Value{}
+		}
+		merged.Layer.Fields[key] = value
+		added = true
+	}
+	if !added {
+		return want
+	}
+	r := newResource(kindRuntime, want.name, merged, want.since)
+	r.base = want
+	return r
+}
