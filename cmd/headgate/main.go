@@ -42,6 +42,7 @@ func command() *cobra.Command {
 		},
 	}
 	o.bind(cmd.Flags(), os.Getenv)
+	cmd.AddCommand(shutdownCommand())
 	return cmd
 }
 
@@ -58,6 +59,11 @@ func run(ctx context.Context, o options) error {
 	mgr, err := newManager(ctx, cfg, o)
 	if err != nil {
 		return err
+	}
+	if o.gatewayEnabled {
+		if err := addGateway(ctx, mgr, o, log); err != nil {
+			return err
+		}
 	}
 	return mgr.Start(ctx)
 }

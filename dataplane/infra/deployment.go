@@ -32,8 +32,8 @@ const (
 	DrainTokenHeader = "Headgate-Drain-Token"
 	// DrainPath is where the shutdown manager waits for the kubelet.
 	DrainPath = "/drain"
-	// drainTokenEnv hands the token to the shutdown manager.
-	drainTokenEnv = "HEADGATE_DRAIN_TOKEN"
+	// DrainTokenEnv hands the token to the shutdown manager.
+	DrainTokenEnv = "HEADGATE_DRAIN_TOKEN"
 	// graceMargin is the time, in seconds, between the end of a drain at its longest and the kubelet's patience.
 	graceMargin = 10
 )
@@ -138,7 +138,7 @@ func shutdownManager(gw *graph.Gateway, o Options) corev1.Container {
 			fmt.Sprintf("--drain-time=%ds", o.DrainSeconds),
 			fmt.Sprintf("--max-drain-time=%ds", o.MaxDrainSeconds),
 		},
-		Env: []corev1.EnvVar{{Name: drainTokenEnv, Value: drainToken(gw)}},
+		Env: []corev1.EnvVar{{Name: DrainTokenEnv, Value: drainToken(gw)}},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("5m"), corev1.ResourceMemory: resource.MustParse("24Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("96Mi")},

@@ -1,0 +1,78 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"headgate.dev/headgate/controllers/authority"
+	"headgate.dev/headgate/controllers/gateway"
+	"headgate.dev/headgate/dataplane/server"
+)
+
+// addGateway adds the gateway half: the reconcilers and the control plane that
+// proxies connect to. Both run on the leader only.
+func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Logger) error {
+	// Its own client: one Secret is not worth a cache of all of them.
+	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	host := o.xdsService + "." + o.namespace + ".svc"
+	keeper, err := authority.Open(ctx, authority.Options{
+		Client: direct, Namespace: o.namespace, ServerNames: []string{host}, Now: time.Now, Rand: rand.Reader,
+	})
+	if err != nil {
+		return err
+	}
+	_, portName, err := net.SplitHostPort(o.xdsAddress)
+	if err != nil {
+		return fmt.Errorf("reading --xds-bind-address: %w", err)
+	}
+	port, err := strconv.ParseUint(portName, 10, 16)
+	if err != nil {
+		return fmt.Errorf("--xds-bind-address=%q has no port number", o.xdsAddress)
+	}
+	changes := gateway.NewChanges()
+	xds := server.New(server.Options{Log: log.WithName("xds"), Identity: keeper.Identity, Notify: changes.Notify})
+	if err := mgr.Add(&configurationServer{server: xds, address: o.xdsAddress}); err != nil {
+		return fmt.Errorf("adding the configuration server: %w", err)
+	}
+	return gateway.Add(mgr, gateway.Options{
+		Server: xds, Changes: changes, Authority: keeper.Authority,
+		ControlPlaneHost: host, ControlPlanePort: uint32(port), ControlPlaneName: host,
+		ProxyImage: o.proxyImage, HeadgateImage: o.headgateImage,
+		Now: time.Now, Rand: rand.Reader,
+	})
+}
+
+// configurationServer serves proxies while this process leads.
+type configurationServer struct {
+	server  *server.Server
+	address string
+}
+
+var _ manager.LeaderElectionRunnable = (*configurationServer)(nil)
+
+// NeedLeaderElection is true: the leader knows every acknowledgement.
+func (*configurationServer) NeedLeaderElection() bool { return true }
+
+// Start serves until ctx ends.
+func (s *configurationServer) Start(ctx context.Context) error {
+	var config net.ListenConfig
+	lis, err := config.Listen(ctx, "tcp", s.address)
+	if err != nil {
+		return fmt.Errorf("listening for proxies on %s: %w", s.address, err)
+	}
+	return s.server.Serve(ctx, lis)
+}
