@@ -57,12 +57,12 @@ type applied struct {
 // cacheDelay is how long the cache may take to show what was applied.
 const cacheDelay = 5 * time.Second
 
-// applyAll brings the infrastructure of every Gateway to what it should be, and
-// tells after which time the next certificate is due.
-//
 // +kubebuilder:rbac:groups="",resources=configmaps;serviceaccounts;services;secrets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
+
+// applyAll brings the infrastructure of every Gateway to what it should be, and
+// tells after which time the next certificate is due.
 func (r *reconciler) applyAll(ctx context.Context, g *graph.Graph, services map[types.NamespacedName]*corev1.Service) (time.Duration, error) {
 	var failures []error
 	var next time.Duration

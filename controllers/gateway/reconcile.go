@@ -71,9 +71,9 @@ const conflictDelay = 50 * time.Millisecond
 // statusWriters is how many statuses are written at once.
 const statusWriters = 8
 
-// record writes the statuses that differ from what the objects have.
-//
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;httproutes/status;grpcroutes/status,verbs=patch
+
+// record writes the statuses that differ from what the objects have.
 func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 	r.useLatest()
 	updates := status.Updates(r.graph, r.programmed(), r.controller, metav1.NewTime(r.options.Now()))
