@@ -84,6 +84,7 @@ type Release struct {
 	// Steps are the steps of this release, as they were when it started or were
 	// last edited.
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
 	Steps []Step `json:"steps,omitempty"`
 	// StepIndex is the current step, from 0.
 	StepIndex int32 `json:"stepIndex"`

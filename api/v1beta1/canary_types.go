@@ -277,5 +277,6 @@ type Threshold struct {
 // A number with a decimal point is written in quotes.
 //
 // +kubebuilder:validation:XIntOrString
+// +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="type(self) == int || self.matches('^-?[0-9]+([.][0-9]+)?(%|us|ms|s|m)?$')",message="write a number with an optional unit: 10, '0.5', 0.5%, 300ms, 1.5s"
 type Amount intstr.IntOrString

@@ -152,12 +152,16 @@ func (e *env) apply(namespace, name string) *v1beta1.Canary {
 // removes the annotations.
 func (e *env) operator(canary *v1beta1.Canary, change func(*v1beta1.Canary)) <-chan map[string]string {
 	seen := make(chan map[string]string, 1)
+	// The plugin may end, and with it the test, before the last answer is here.
+	ctx, done := context.WithoutCancel(e.Context()), make(chan struct{})
+	e.Cleanup(func() { <-done })
 	key := client.ObjectKeyFromObject(canary)
 	go func() {
+		defer close(done)
 		defer close(seen)
 		for e.Context().Err() == nil {
 			c := &v1beta1.Canary{}
-			if err := e.Get(e.Context(), key, c); err != nil {
+			if err := e.Get(ctx, key, c); err != nil {
 				return
 			}
 			if c.Annotations[v1beta1.AnnotationCommand] == "" {
@@ -166,11 +170,11 @@ func (e *env) operator(canary *v1beta1.Canary, change func(*v1beta1.Canary)) <-c
 			}
 			seen <- maps.Clone(c.Annotations)
 			change(c)
-			if err := e.Status().Update(e.Context(), c); err != nil {
+			if err := e.Status().Update(ctx, c); err != nil {
 				e.Errorf("operator: %v", err)
 			}
 			patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:null,%q:null}}}`, v1beta1.AnnotationCommand, v1beta1.AnnotationCommandBy)
-			if err := e.Patch(e.Context(), c, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+			if err := e.Patch(ctx, c, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
 				e.Errorf("operator: %v", err)
 			}
 			return
