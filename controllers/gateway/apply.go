@@ -213,6 +213,10 @@ func (r *reconciler) apply(ctx context.Context, gw *graph.Gateway, desired clien
 	}
 	now := r.options.Now()
 	if known && last.hash == hash && (seen == last.after || seen == last.before && now.Sub(last.at) < cacheDelay) {
+		if seen == last.after {
+			last.before = seen // the cache has caught up: the former version would be news
+			r.applied[key] = last
+		}
 		return nil
 	}
 	u, err := unstructuredOf(desired)
