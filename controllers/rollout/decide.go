@@ -20,9 +20,11 @@ const (
 	// serve what it accepted, and proxies to learn new endpoints.
 	settle = 2 * time.Second
 	// patience is how long the way back waits for a gateway to confirm that
-	// traffic left the canary before it goes on without. The canary's pods are
-	// still there then, and the stable ones always.
+	// traffic left the canary before it restores the routes without. The canary's
+	// pods are still there then, and the stable ones always.
 	patience = 30 * time.Second
+	// drain is how long the canary's pods wait for that confirmation.
+	drain = 10 * time.Minute
 	// adoption is how long the Deployment controller gets to adopt the ReplicaSet.
 	adoption = time.Minute
 

@@ -95,6 +95,13 @@ func (p *pass) label() {
 	}
 }
 
+// relabel is label where the Deployment may be gone.
+func (p *pass) relabel() {
+	if p.seen.Target != nil {
+		p.label()
+	}
+}
+
 // idle waits for a new template.
 func (p *pass) idle() {
 	if !p.sweep() {

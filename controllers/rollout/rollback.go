@@ -6,6 +6,7 @@ package rollout
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -54,6 +55,7 @@ func (p *pass) mark() *Closing {
 func (p *pass) rollBack() {
 	r := p.release
 	p.stayOnStable()
+	p.relabel()
 	if !p.emptied() {
 		return
 	}
@@ -91,7 +93,7 @@ func (p *pass) emptied() bool {
 		p.working(v1beta1.ReasonRollingBack, p.cause("The traffic is taken back."))
 		return false
 	}
-	return p.patient()
+	return p.patient(patience)
 }
 
 // detached is true once the routes are as the user wrote them, everywhere.
@@ -102,25 +104,28 @@ func (p *pass) detached() bool {
 		p.working(v1beta1.ReasonRollingBack, p.cause("The routes are being restored."))
 		return false
 	}
-	return len(p.seen.Routes) == 0 || p.patient()
+	return len(p.seen.Routes) == 0 || p.patient(patience)
 }
 
 // patient waits for the gateway's confirmation, but not for ever: the way back
-// must not depend on it.
-func (p *pass) patient() bool {
+// must not depend on it. A deletion waits no longer than patience for anything.
+func (p *pass) patient(limit time.Duration) bool {
 	ok, why := p.confirmed()
 	if ok {
 		return true
 	}
 	since := p.in.Canary.DeletionTimestamp
+	if since != nil {
+		limit = min(limit, patience)
+	}
 	if p.release != nil && p.release.StageSince != nil && (since == nil || since.Before(&metav1.Time{Time: p.release.StageSince.Time})) {
 		since = &metav1.Time{Time: p.release.StageSince.Time}
 	}
 	if since != nil {
-		if !p.now.Before(since.Add(patience)) {
+		if !p.now.Before(since.Add(limit)) {
 			return true
 		}
-		p.until(since.Add(patience))
+		p.until(since.Add(limit))
 	}
 	p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionFalse, v1beta1.ReasonWaitingForGateway, why+".")
 	p.working(v1beta1.ReasonRollingBack, p.cause("Waiting for the gateway: "+why+"."))
@@ -168,6 +173,7 @@ func (p *pass) rolledBack() {
 		p.rollBack()
 		return
 	}
+	p.relabel()
 	serving := p.seen.serving()
 	switch {
 	case target == nil, serving == nil, !target.Paused && serving.Template != target.Template:
@@ -263,6 +269,8 @@ func (p *pass) removed(stable string) bool {
 		switch {
 		case stable != "" && p.release != nil && !p.stableGone() && p.seen.Service != nil && p.seen.Service.Ready[rs.Hash] > 0:
 			pods = true // the Service is on its way back to the stable pods
+		case rs.Replicas > 0 && stable != "" && len(p.seen.Routes) > 0 && !p.patient(drain):
+			pods = true // a proxy may still send requests to them
 		case rs.Replicas > 0:
 			p.do(EnsureCanaryReplicaSet{Hash: rs.Hash, Replicas: 0})
 			pods = true

@@ -55,6 +55,19 @@ func (p *pass) start() {
 	}
 	p.followSpec()
 	step := p.current()
+	if p.leftovers() {
+		// A proxy may still send to the pods of the attempt before: they go once
+		// every proxy is known to have stopped.
+		if p.seen.exposed() {
+			p.weights(0)
+			return
+		}
+		if ok, why := p.confirmed(); !ok {
+			p.working(v1beta1.ReasonWaitingForGateway, "Waiting for the gateway to leave the version before: "+why+".")
+			p.deadline()
+			return
+		}
+	}
 	if p.prepare(step.Weight) {
 		if !p.seen.carried(0) {
 			p.weights(0)
@@ -80,6 +93,17 @@ func (p *pass) start() {
 		}
 	}
 	p.deadline()
+}
+
+// leftovers is true while something of another attempt is there.
+func (p *pass) leftovers() bool {
+	for _, rs := range p.seen.canaries() {
+		if rs.Hash != p.release.Revision {
+			return true
+		}
+	}
+	s := p.seen.CanaryService
+	return s.Presence == Ours && s.Hash != p.release.Revision
 }
 
 // prepare asks for everything a share of the traffic needs and says whether it
