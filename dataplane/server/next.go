@@ -48,9 +48,22 @@ func (s *session) nextNamed(k kind, now time.Time) *response {
 		if sub.force[name] || sub.last[name] == nil || sub.last[name].version != want.version {
 			return s.issue(k, []*resource{want}, nil)
 		}
-		sub.dirty.drop(name)
+		s.regard(k, want)
 	}
 	return nil
+}
+
+// regard takes note that the proxy was sent a content before, under whatever name.
+func (s *session) regard(k kind, want *resource) {
+	sub := &s.types[k]
+	sub.dirty.drop(want.name)
+	sub.last[want.name] = want
+	if held := sub.held[want.name]; held != nil && held.version == want.version {
+		sub.held[want.name] = want
+	}
+	if k != kindEndpoints {
+		s.wants(ref{k, want.name}, max(want.since, 1))
+	}
 }
 
 // firstDue finds the first dirty name that may go, and forgets those that need not.

@@ -136,8 +136,15 @@ func (s *session) withdraw() {
 
 // wants records since when the proxy lacks a resource of the target, or that it lacks none.
 func (s *session) wants(r ref, since uint64) {
-	held, last := s.types[r.kind].held[r.name], s.types[r.kind].last[r.name]
+	sub := &s.types[r.kind]
 	want := s.target.resources[r.kind][r.name]
+	for _, have := range []map[string]*resource{sub.held, sub.last} {
+		// Brought along by the proxy, and now known.
+		if was := have[r.name]; was != nil && was.opaque && want != nil && was.version == want.version {
+			have[r.name] = want
+		}
+	}
+	held, last := sub.held[r.name], sub.last[r.name]
 	switch {
 	case want == nil && (held == nil || r.kind != kindListener):
 		// A cluster that is left over serves nobody, so nobody waits for its removal;
@@ -279,6 +286,7 @@ func (s *session) begin(r request) {
 		}
 	}
 	s.reconsiderAll(r.kind)
+	s.routesSettled()
 }
 
 // forget drops a name the proxy no longer asks for, and with it what it had.
@@ -322,7 +330,7 @@ func (s *session) accept(r *response) {
 		}
 	}
 	s.warmed(r)
-	if r.kind == kindRoute {
+	if r.kind == kindRoute || r.kind == kindListener {
 		s.routesSettled()
 	}
 }
@@ -385,8 +393,8 @@ func (s *session) refuse(r *response, message string) {
 	}
 }
 
-// routesSettled is called when the proxy got or left a route table: clusters and
-// runtime keys may have become free.
+// routesSettled is called when more became known of the route tables in the proxy:
+// clusters and runtime keys may have become free.
 func (s *session) routesSettled() {
 	sub := &s.types[kindCluster]
 	for name := range sub.last {
