@@ -86,7 +86,8 @@ func next(p Plan, m v1beta1.Metric, h History, now time.Time) (Query, time.Time)
 	}
 	q.From = later(q.From, now.Add(-reach))
 	at = later(at, q.From.Add(wait+lag))
-	q.To = now.Add(-lag)
+	// Prometheus counts time in milliseconds.
+	q.To = now.Add(-lag).Truncate(time.Millisecond)
 	switch {
 	case q.Kind == KindScalar:
 		q.From = later(since, q.To.Add(-maxWindow))

@@ -53,9 +53,10 @@ func judgeLatency(p Plan, l limits, s seen, missing *Problem) opinion {
 		var limit float64
 		limit, bound = l.boundOver(a.stable, a.canary)
 		lastBound = bound
-		if _, b := l.boundOver(a.lastStable, a.canary); !math.IsInf(b, 1) {
+		if a.lastStable.Requests > 0 {
 			// Stable may have slowed down too, in the last interval.
-			lastBound = max(bound, b)
+			_, last := l.boundOver(a.lastStable, a.canary)
+			lastBound = max(bound, last)
 		}
 		numbers += fmt.Sprintf(", stable's %s; allowed is %s", o.stable, boundWords(limit, bound))
 	case l.max != nil:
@@ -66,7 +67,7 @@ func judgeLatency(p Plan, l limits, s seen, missing *Problem) opinion {
 	return judgeShares(o, l, shares{
 		whole:   slower(a.canary, bound, l.quantile),
 		last:    slower(a.lastCanary, lastBound, l.quantile),
-		bad:     "slower than " + seconds(bound),
+		bad:     "slower than " + seconds(lastBound),
 		seconds: a.seconds,
 	}, numbers, missing)
 }

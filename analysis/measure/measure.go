@@ -142,7 +142,6 @@ func (m *Measurer) keep(key types.NamespacedName, e *entry, answer analysis.Meas
 // samePlan says whether what was measured for one plan may be used for another.
 func samePlan(a, b analysis.Plan) bool {
 	return a.Subject.Since.Equal(b.Subject.Since) &&
-		a.Interval == b.Interval &&
 		a.Subject.Weight == b.Subject.Weight &&
 		a.Subject.Namespace == b.Subject.Namespace &&
 		a.Subject.Canary == b.Subject.Canary &&

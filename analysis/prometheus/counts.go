@@ -1,0 +1,178 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package prometheus
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"headgate.dev/headgate/analysis"
+)
+
+// The names under which Envoy's Prometheus endpoint shows the statistics of a
+// cluster. Each client request is once among the first, by the class of its
+// answer, whatever was tried to answer it; "internal" repeats those that were no
+// client's, such as mirrored ones. Times are in milliseconds.
+const (
+	answered         = "envoy_cluster_upstream_rq_xx"
+	answeredInternal = "envoy_cluster_internal_upstream_rq_xx"
+	answeredTries    = "envoy_cluster_retry_upstream_rq_xx"
+	sent             = "envoy_cluster_upstream_rq_total"
+	took             = "envoy_cluster_upstream_rq_time_bucket"
+	tookInternal     = "envoy_cluster_internal_upstream_rq_time_bucket"
+
+	clusterLabel = "envoy_cluster_name"
+	classLabel   = "envoy_response_code_class"
+)
+
+// lookback is how far before From samples are asked for, to find the last one at
+// or before it: more than the usual intervals of scraping.
+const lookback = 2*time.Minute + 5*time.Second
+
+// counts asks for the raw samples of both arms at once and adds up by how much
+// the counters rose. It never asks for rate() or increase(): those extrapolate to
+// the ends of their window, and a sum of extrapolated counts is not a count.
+func (s *Source) counts(ctx context.Context, q analysis.Query) (stable, canary analysis.Sample, problem *analysis.Problem) {
+	value, problem := s.query(ctx, s.address, countsQuery(q), q.To)
+	if problem != nil {
+		return stable, canary, problem
+	}
+	matrix, ok := value.(model.Matrix)
+	if !ok {
+		return stable, canary, incomplete(s.address, fmt.Sprintf("it is a %T, not a range of samples", value))
+	}
+	rises := riseOf(matrix, q.From, q.To)
+	stable = sampleOf(rises, q.Subject.Namespace, q.Subject.StableVersion)
+	canary = sampleOf(rises, q.Subject.Namespace, q.Subject.CanaryVersion)
+	return stable, canary, nil
+}
+
+func countsQuery(q analysis.Query) string {
+	names := []string{answered, answeredInternal, answeredTries, sent}
+	if q.Kind == analysis.KindHistogram {
+		names = []string{took, tookInternal}
+	}
+	return fmt.Sprintf("{__name__=~%q, %s=~%q}[%dms]",
+		strings.Join(names, "|"), clusterLabel, clusterPattern(q.Subject),
+		(q.To.Sub(q.From) + lookback).Milliseconds())
+}
+
+// clusterPattern matches the clusters of both arms: namespace/service/port, with
+// the protocol behind it where that is not HTTP/1.1.
+func clusterPattern(s analysis.Subject) string {
+	var arms []string
+	for _, v := range []analysis.Version{s.StableVersion, s.CanaryVersion} {
+		ports := make([]string, 0, len(v.Ports))
+		for _, p := range v.Ports {
+			ports = append(ports, strconv.Itoa(int(p)))
+		}
+		slices.Sort(ports)
+		port := "[0-9]+"
+		if len(ports) > 0 {
+			port = "(?:" + strings.Join(ports, "|") + ")"
+		}
+		arms = append(arms, regexp.QuoteMeta(v.Service)+"/"+port)
+	}
+	return regexp.QuoteMeta(s.Namespace) + "/(?:" + strings.Join(arms, "|") + ")(?:/[a-z0-9]+)?"
+}
+
+// sampleOf adds up the series of one arm.
+func sampleOf(rises []rise, namespace string, v analysis.Version) analysis.Sample {
+	var all, internal, tries analysis.Sample
+	var sentOff float64
+	knowsSent := false
+	timed := map[target][2][]analysis.Bucket{}
+	for _, r := range rises {
+		if !ofVersion(string(r.metric[clusterLabel]), namespace, v) {
+			continue
+		}
+		all.Present = true
+		switch r.metric[model.MetricNameLabel] {
+		case answered:
+			all = all.Plus(ofClass(r))
+		case answeredInternal:
+			internal = internal.Plus(ofClass(r))
+		case answeredTries:
+			tries = tries.Plus(ofClass(r))
+		case sent:
+			sentOff, knowsSent = sentOff+r.by, true
+		case took:
+			h := timed[r.target]
+			h[0] = append(h[0], bucketOf(r))
+			timed[r.target] = h
+		case tookInternal:
+			h := timed[r.target]
+			h[1] = append(h[1], bucketOf(r))
+			timed[r.target] = h
+		}
+	}
+	answers := all.Requests
+	all = all.Minus(internal)
+	if knowsSent {
+		all.Unanswered = sentOff - answers - tries.Requests
+	}
+	for _, h := range timed {
+		part := histogram(h[0]).Minus(histogram(h[1]))
+		part.Present = true
+		all = all.Plus(part)
+	}
+	return all
+}
+
+func ofVersion(cluster, namespace string, v analysis.Version) bool {
+	parts := strings.Split(cluster, "/")
+	if len(parts) < 3 || parts[0] != namespace || parts[1] != v.Service {
+		return false
+	}
+	port, err := strconv.ParseInt(parts[2], 10, 32)
+	return err == nil && (len(v.Ports) == 0 || slices.Contains(v.Ports, int32(port)))
+}
+
+// ofClass is a rise of the counter of one class of answers; 5 is bad.
+func ofClass(r rise) analysis.Sample {
+	s := analysis.Sample{Requests: r.by}
+	if r.metric[classLabel] == "5" {
+		s.Bad = r.by
+	}
+	return s
+}
+
+func bucketOf(r rise) analysis.Bucket {
+	le, err := strconv.ParseFloat(string(r.metric[model.BucketLabel]), 64)
+	if err != nil {
+		return analysis.Bucket{Le: math.NaN()}
+	}
+	return analysis.Bucket{Le: le / 1000, Count: r.by}
+}
+
+// histogram puts the buckets of one proxy and cluster in order. Without the
+// bucket +Inf it is not known how many requests there were: it is left out.
+func histogram(buckets []analysis.Bucket) analysis.Sample {
+	buckets = slices.DeleteFunc(buckets, func(b analysis.Bucket) bool { return math.IsNaN(b.Le) })
+	slices.SortFunc(buckets, func(a, b analysis.Bucket) int {
+		switch {
+		case a.Le < b.Le:
+			return -1
+		case a.Le > b.Le:
+			return 1
+		}
+		return 0
+	})
+	n := len(buckets)
+	if n == 0 || !math.IsInf(buckets[n-1].Le, 1) {
+		return analysis.Sample{}
+	}
+	for i := 1; i < n; i++ {
+		buckets[i].Count = max(buckets[i].Count, buckets[i-1].Count)
+	}
+	return analysis.Sample{Requests: buckets[n-1].Count, Buckets: buckets}
+}
