@@ -59,6 +59,10 @@ func incomplete(address, warnings string) *analysis.Problem {
 	return problem(v1beta1.ReasonUnusableAnswer, "%s warns about its answer: %s", redacted(address), short(warnings))
 }
 
+func notPrometheus(f failure) *analysis.Problem {
+	return problem(v1beta1.ReasonSourceNotFound, "what answers at %s is not Prometheus (%s)", redacted(f.address), contentType(f))
+}
+
 // failure is what is known of a query that was not answered.
 type failure struct {
 	address, query string
@@ -86,8 +90,12 @@ func explain(err error, f failure) *analysis.Problem {
 	if apiErr := new(promv1.Error); errors.As(err, &apiErr) {
 		return explainAnswer(apiErr, at, f)
 	}
-	if f.status/100 == 2 {
-		return problem(v1beta1.ReasonSourceNotFound, "what answers at %s is not Prometheus (%s)", at, contentType(f))
+	switch {
+	case f.status/100 == 2 && strings.Contains(err.Error(), `unexpected value type "string"`):
+		// The client of the API does not know this type of result.
+		return problem(v1beta1.ReasonUnusableAnswer, "the query gave a text instead of one number: %s", short(f.query))
+	case f.status/100 == 2:
+		return notPrometheus(f)
 	}
 	return explainConnection(err, at)
 }
@@ -95,8 +103,11 @@ func explain(err error, f failure) *analysis.Problem {
 // explainAnswer is for responses that are not a result.
 func explainAnswer(err *promv1.Error, at string, f failure) *analysis.Problem {
 	switch {
+	case f.status/100 == 2 && strings.Contains(err.Msg, `unexpected value type "string"`):
+		// The client of the API does not know this type of result.
+		return problem(v1beta1.ReasonUnusableAnswer, "the query gave a text instead of one number: %s", short(f.query))
 	case f.status/100 == 2:
-		return problem(v1beta1.ReasonSourceNotFound, "what answers at %s is not Prometheus (%s)", at, contentType(f))
+		return notPrometheus(f)
 	case f.status == http.StatusUnauthorized:
 		return problem(v1beta1.ReasonAccessDenied, "%s asks for credentials (HTTP 401)", at)
 	case f.status == http.StatusForbidden:

@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/common/model"
 
 	"headgate.dev/headgate/analysis"
-	"headgate.dev/headgate/api/v1beta1"
 )
 
 // Options say which server is asked, and how.
@@ -137,8 +136,6 @@ func soleNumber(value model.Value, arm analysis.Arm, query string) (float64, *an
 		v = float64(value[0].Value)
 	case model.Matrix:
 		return 0, wrongShape(arm, "a range of samples", "aggregate over the range, for example with sum(rate(…[{{.Window}}]))")
-	case *model.String:
-		return 0, wrongShape(arm, "a text", "write a query that gives one number")
 	default:
 		return 0, wrongShape(arm, fmt.Sprintf("%T", value), "write a query that gives one number")
 	}
@@ -159,11 +156,15 @@ func (s *Source) query(ctx context.Context, address, query string, at time.Time)
 		return nil, invalid(fmt.Sprintf("%q is not the address of a Prometheus: write http://prometheus.monitoring:9090", address))
 	}
 	value, warnings, _, err := promv1.NewAPI(client).Query(ctx, query, at, promv1.WithTimeout(s.timeout))
-	if err != nil {
-		return nil, explain(err, failure{
-			address: address, query: query, status: seen.status, contentType: seen.contentType,
-			timeout: s.timeout, expired: ctx.Err(),
-		})
+	f := failure{
+		address: address, query: query, status: seen.status, contentType: seen.contentType,
+		timeout: s.timeout, expired: ctx.Err(),
+	}
+	switch {
+	case err != nil:
+		return nil, explain(err, f)
+	case value == nil:
+		return nil, notPrometheus(f)
 	}
 	if len(warnings) > 0 {
 		return nil, incomplete(address, strings.Join(warnings, "; "))
