@@ -126,7 +126,7 @@ func (r *reconciler) infraOptions(gw *graph.Gateway, identity pki.Identity) infr
 	params := xds.BootstrapParams{
 		Gateway: gw.Key, NodeID: gw.Key.String(),
 		ControlPlaneHost: o.ControlPlaneHost, ControlPlanePort: o.ControlPlanePort, ControlPlaneName: o.ControlPlaneName,
-		CertDir: infra.CertDir, AdminPort: graph.AdminPort, StatsPort: graph.StatsPort,
+		CertDir: infra.CertDir, ConfigDir: infra.ConfigDir, AdminPort: graph.AdminPort, StatsPort: graph.StatsPort,
 	}
 	if limit := o.Resources.Limits.Memory(); !limit.IsZero() {
 		// Below the limit, so that a proxy sheds load before the kernel ends it.
@@ -136,7 +136,7 @@ func (r *reconciler) infraOptions(gw *graph.Gateway, identity pki.Identity) infr
 		ProxyImage: o.ProxyImage, HeadgateImage: o.HeadgateImage,
 		Replicas: o.Replicas, Concurrency: o.Concurrency, Resources: *o.Resources,
 		DrainSeconds: int32(o.Drain / time.Second), MaxDrainSeconds: int32(o.MaxDrain / time.Second),
-		Bootstrap:   xds.Bootstrap(params),
+		Files:       xds.Files(params),
 		Certificate: identity.Cert, Key: identity.Key, Authority: identity.CA,
 	}
 }

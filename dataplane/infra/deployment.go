@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,8 +21,9 @@ import (
 )
 
 const (
-	bootstrapDir  = "/etc/headgate"
-	bootstrapFile = "bootstrap.json"
+	// ConfigDir is where Options.Files are mounted, BootstrapFile the one that Envoy reads first.
+	ConfigDir     = "/etc/headgate"
+	BootstrapFile = "bootstrap.json"
 	// nonroot is the user of the distroless images.
 	nonroot = 65532
 	// AnnotationBootstrap on a pod is the hash of its bootstrap: a pod reads it
@@ -81,10 +83,14 @@ func deployment(gw *graph.Gateway, o Options) *appsv1.Deployment {
 }
 
 func podAnnotations(gw *graph.Gateway, o Options) map[string]string {
-	sum := sha256.Sum256(o.Bootstrap)
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
+		sum.Write([]byte(name + "\x00"))
+		sum.Write(o.Files[name])
+	}
 	out := map[string]string{}
 	maps.Copy(out, annotations(gw))
-	out[AnnotationBootstrap] = hex.EncodeToString(sum[:8])
+	out[AnnotationBootstrap] = hex.EncodeToString(sum.Sum(nil)[:8])
 	out["prometheus.io/scrape"] = "true"
 	out["prometheus.io/port"] = strconv.Itoa(graph.StatsPort)
 	out["prometheus.io/path"] = "/stats/prometheus"
@@ -97,7 +103,7 @@ func proxy(gw *graph.Gateway, o Options) corev1.Container {
 		Name:  "envoy",
 		Image: o.ProxyImage,
 		Args: []string{
-			"-c", bootstrapDir + "/" + bootstrapFile,
+			"-c", ConfigDir + "/" + BootstrapFile,
 			"--service-node", "$(POD_NAME)",
 			"--concurrency", strconv.Itoa(int(o.Concurrency)),
 			"--log-level", "warning",
@@ -118,7 +124,7 @@ func proxy(gw *graph.Gateway, o Options) corev1.Container {
 		}}},
 		SecurityContext: restricted(),
 		VolumeMounts: []corev1.VolumeMount{
-			{Name: "bootstrap", MountPath: bootstrapDir, ReadOnly: true},
+			{Name: "bootstrap", MountPath: ConfigDir, ReadOnly: true},
 			{Name: "tls", MountPath: CertDir, ReadOnly: true},
 		},
 	}

@@ -46,8 +46,9 @@ type Options struct {
 	// DrainSeconds is how long a proxy that is leaving waits for idle connections to
 	// go; MaxDrainSeconds is how long for requests that still run.
 	DrainSeconds, MaxDrainSeconds int32
-	// Bootstrap is Envoy's static configuration.
-	Bootstrap []byte
+	// Files are Envoy's static configuration and what it refers to, by name: they
+	// are mounted at ConfigDir, and BootstrapFile is the one Envoy starts with.
+	Files map[string][]byte
 	// Certificate, Key and Authority are PEM: what the proxies show to the control
 	// plane, and whom they trust.
 	Certificate, Key, Authority []byte
@@ -87,7 +88,7 @@ func For(gw *graph.Gateway, o Options) Objects {
 		},
 		ConfigMap: &corev1.ConfigMap{
 			TypeMeta: typeMeta("v1", "ConfigMap"), ObjectMeta: objectMeta(gw),
-			Data: map[string]string{bootstrapFile: string(o.Bootstrap)},
+			Data: texts(o.Files),
 		},
 		Secret: &corev1.Secret{
 			TypeMeta: typeMeta("v1", "Secret"), ObjectMeta: objectMeta(gw), Type: corev1.SecretTypeTLS,
@@ -97,6 +98,15 @@ func For(gw *graph.Gateway, o Options) Objects {
 		Service:    service(gw),
 		Budget:     budget(gw),
 	}
+}
+
+// texts are files as a ConfigMap keeps them.
+func texts(files map[string][]byte) map[string]string {
+	out := make(map[string]string, len(files))
+	for name, content := range files {
+		out[name] = string(content)
+	}
+	return out
 }
 
 func typeMeta(apiVersion, kind string) metav1.TypeMeta {
