@@ -1,0 +1,109 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sequential
+
+import "math"
+
+// Bucket is a cumulative count of requests that took at most Le seconds.
+type Bucket struct {
+	Le, Count float64
+}
+
+// Edge is one place at which the two arms' latencies are compared: a request of
+// stable is slow above Stable seconds, one of the canary above Canary seconds.
+type Edge struct {
+	Quantile float64 `json:"quantile"`
+	Stable   float64 `json:"stable"`
+	Canary   float64 `json:"canary"`
+}
+
+// maxEdges is how many places there are at most.
+const maxEdges = 6
+
+func quantiles() [maxEdges]float64 { return [maxEdges]float64{0.5, 0.75, 0.9, 0.95, 0.99, 0.999} }
+
+const (
+	// leastLearned is how many requests of stable the edges are learned from, and
+	// leastAbove how many must be above one.
+	leastLearned = 1000
+	leastAbove   = 10
+	// The canary may be this much slower before it counts.
+	shiftRatio   = 1.18
+	shiftSeconds = 0.005
+	// latencySlack is the share of requests that may be slow on top.
+	latencySlack = 0.001
+)
+
+// LearnEdges takes the edges from a histogram of stable from before the release,
+// where canary is the bounds of the canary's histogram, ascending. Only real bounds
+// of both histograms are used: an interpolated quantile has no law. Empty: too few
+// requests yet.
+func LearnEdges(stable []Bucket, canary []float64) []Edge {
+	if len(stable) == 0 {
+		return nil
+	}
+	n := stable[len(stable)-1].Count
+	if n < leastLearned {
+		return nil
+	}
+	var edges []Edge
+	for _, q := range quantiles() {
+		i := 0
+		for stable[i].Count < q*n {
+			i++
+		}
+		x := stable[i].Le
+		if n-stable[i].Count < leastAbove || math.IsInf(x, 1) {
+			continue
+		}
+		if k := len(edges); k > 0 && edges[k-1].Stable == x {
+			continue
+		}
+		least := max(shiftRatio*x, x+shiftSeconds)
+		for _, y := range canary {
+			if y >= least && !math.IsInf(y, 1) {
+				edges = append(edges, Edge{Quantile: q, Stable: x, Canary: y})
+				break
+			}
+		}
+	}
+	return edges
+}
+
+// Latency is the evidence that the canary is slower, at each edge.
+type Latency struct {
+	Edges []Edge               `json:"edges"`
+	Tests [maxEdges]Regression `json:"tests"`
+}
+
+// Update adds a tick's histograms, not since the start but of this tick. The bound
+// is that of all edges together. It gives the first edge that ever crossed, or -1.
+func (l *Latency) Update(b Bound, stable, canary []Bucket, weight, clump float64) int {
+	c := RegressionTest{Bound: b, Tolerance: Tolerance{Ratio: 1, Slack: latencySlack}, Frequent: true}
+	c.Alpha /= maxEdges
+	crossed := -1
+	for i := range min(len(l.Edges), maxEdges) {
+		t := Tick{Weight: weight, Stable: above(stable, l.Edges[i].Stable), Canary: above(canary, l.Edges[i].Canary)}
+		if l.Tests[i].Update(&c, t, clump) && crossed < 0 {
+			crossed = i
+		}
+	}
+	return crossed
+}
+
+// above counts the requests of a histogram, and those above one of its bounds.
+// The tick is unusable, by more bad requests than requests, where it has no such
+// bound.
+func above(h []Bucket, bound float64) Counts {
+	if len(h) == 0 {
+		return Counts{}
+	}
+	n := h[len(h)-1].Count
+	for _, b := range h {
+		if b.Le == bound {
+			return Counts{N: n, X: n - b.Count}
+		}
+	}
+	return Counts{N: n, X: math.Inf(1)}
+}
