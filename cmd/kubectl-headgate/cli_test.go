@@ -69,11 +69,12 @@ func withAPIServer(m *testing.M) (code int, err error) {
 		CRDDirectoryPaths:     []string{"../../charts/headgate/files/crds"},
 		ErrorIfCRDPathMissing: true,
 	}
+	// Stopped also when it did not come up whole: etcd may run already.
+	defer func() { err = errors.Join(err, server.Stop()) }()
 	config, err := server.Start()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, server.Stop()) }()
 	shared.kubeconfig = filepath.Join(dir, "kubeconfig")
 	if err := os.WriteFile(shared.kubeconfig, server.KubeConfig, 0o600); err != nil {
 		return 0, err
@@ -112,7 +113,8 @@ func (e *env) run(args ...string) answer {
 	e.Helper()
 	ctx, cancel := context.WithTimeout(e.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, e.plugin, append(args, "--kubeconfig", e.kubeconfig)...)
+	cmd := exec.CommandContext(ctx, e.plugin, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.kubeconfig)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
