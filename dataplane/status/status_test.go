@@ -322,3 +322,15 @@ func TestSupportedFeaturesAreSortedAndFit(t *testing.T) {
 		}
 	}
 }
+
+func TestArbitraryObjectsGetTheSameStatusTwice(t *testing.T) {
+	for seed := range int64(200) {
+		r := goldens.Arbitrary(seed)
+		g := graph.Build(r)
+		take(t, &r, Updates(g, confirmed(g), v1beta1.ControllerName, now))
+		g = graph.Build(r)
+		if again := Updates(g, confirmed(g), v1beta1.ControllerName, later); len(again) != 0 {
+			t.Fatalf("seed %d: %d statuses are written again though nothing changed; the first:\n%s", seed, len(again), cmp.Diff(again[0].Old, again[0].New))
+		}
+	}
+}
