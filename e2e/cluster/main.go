@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -103,7 +104,7 @@ func run(ctx context.Context, args []string) error {
 		if err := n.Down(ctx); err != nil {
 			return err
 		}
-		return os.RemoveAll(n.Layout.Cache)
+		return n.Layout.RemoveCache()
 	case "build":
 		return build(ctx, n, args)
 	case "images":
@@ -162,10 +163,14 @@ func lock(l layout.Layout) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
+// build prints one line per program: its name and the folder of its binaries; for
+// envoy, which is fetched and not built, the path of the binary.
 func build(ctx context.Context, n node.Node, names []string) error {
+	envoy := len(names) == 0 || slices.Contains(names, "envoy")
 	list := programs.All()
 	if len(names) > 0 {
 		var err error
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "envoy" })
 		if list, err = programs.Named(names...); err != nil {
 			return err
 		}
@@ -176,6 +181,13 @@ func build(ctx context.Context, n node.Node, names []string) error {
 			return err
 		}
 		fmt.Printf("%s\t%s\n", p.Name, dir)
+	}
+	if envoy {
+		binary, err := n.Images.Envoy(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("envoy\t%s\n", binary)
 	}
 	return nil
 }

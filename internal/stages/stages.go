@@ -176,7 +176,13 @@ func fuzz(ctx context.Context, r *run) error {
 	return nil
 }
 
-// notScenario says that the package at a path of the module needs no cluster.
+// notScenario says that the tests of the package at a path of the module need no
+// cluster: all but scenarios, and of e2e what scenarios are made with.
 func notScenario(path string) bool {
-	return !strings.HasPrefix(path, "e2e") || strings.HasPrefix(path, "e2e/cluster")
+	for _, tool := range []string{"e2e/cluster", "e2e/app", "e2e/load"} {
+		if strings.HasPrefix(path, tool) {
+			return true
+		}
+	}
+	return !strings.HasPrefix(path, "e2e")
 }

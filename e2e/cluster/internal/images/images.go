@@ -183,7 +183,7 @@ func fromTree(pkg, to string) func(context.Context, Maker) ([]oci.File, error) {
 		if _, err := os.Stat(filepath.Join(m.Repo, pkg)); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %s", ErrNoSource, pkg)
 		}
-		dir := filepath.Join(m.Layout.Cache, "tree")
+		dir := m.Layout.Tree()
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}

@@ -105,3 +105,18 @@ func (l Layout) Config() string { return filepath.Join(l.Node(), "config") }
 
 // ContainerdSocket is where containerd listens.
 func (l Layout) ContainerdSocket() string { return filepath.Join(RunDir, "containerd.sock") }
+
+// Tree is the folder of binaries built from this source tree.
+func (l Layout) Tree() string { return filepath.Join(l.Cache, "tree") }
+
+// RemoveCache removes what this package names, and the cache's folder when
+// nothing else is in it: the user chose that folder and may keep more there.
+func (l Layout) RemoveCache() error {
+	for _, path := range []string{l.Node(), l.Programs(), l.Images(), l.Downloads(), l.Tree(), l.PKI(), l.Kubeconfig(), l.Lock()} {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("removing the cache: %w", err)
+		}
+	}
+	_ = os.Remove(l.Cache)
+	return nil
+}

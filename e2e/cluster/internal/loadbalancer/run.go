@@ -28,6 +28,10 @@ func Run(ctx context.Context, config *rest.Config, within netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
+	return run(ctx, client, within)
+}
+
+func run(ctx context.Context, client kubernetes.Interface, within netip.Prefix) error {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	services := factory.Core().V1().Services()
 	dirty := make(chan struct{}, 1)
@@ -37,7 +41,7 @@ func Run(ctx context.Context, config *rest.Config, within netip.Prefix) error {
 		default:
 		}
 	}
-	_, err = services.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	_, err := services.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { mark() },
 		UpdateFunc: func(any, any) { mark() },
 		DeleteFunc: func(any) { mark() },

@@ -20,26 +20,30 @@ import (
 //go:embed config
 var configFiles embed.FS
 
-// settings are what the configuration files are filled in with.
+// settings are what the configuration files are filled in with, beside constants.
 type settings struct {
 	layout.Layout
 	CNIPlugins, PauseImage, CoreDNSImage string
 }
 
-func (settings) Run() string      { return layout.RunDir }
-func (settings) Cgroup() string   { return layout.Cgroup }
-func (settings) NodeName() string { return layout.NodeName }
-func (settings) PodRange() string { return layout.PodRange.String() }
-func (settings) DNSIP() string    { return layout.DNSIP.String() }
+// values are the names that the configuration files use.
+func (s settings) values() map[string]string {
+	return map[string]string{
+		"Node": s.Node(), "Config": s.Config(), "PKI": s.PKI(), "ContainerdSocket": s.ContainerdSocket(),
+		"Run": layout.RunDir, "Cgroup": layout.Cgroup, "NodeName": layout.NodeName,
+		"PodRange": layout.PodRange.String(), "DNSIP": layout.DNSIP.String(),
+		"CNIPlugins": s.CNIPlugins, "PauseImage": s.PauseImage, "CoreDNSImage": s.CoreDNSImage,
+	}
+}
 
-// render fills in one file of the config folder. An unknown field is an error.
+// render fills in one file of the config folder. An unknown name is an error.
 func (s settings) render(file string) (string, error) {
 	t, err := template.ParseFS(configFiles, "config/"+file)
 	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", file, err)
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, s); err != nil {
+	if err := t.Option("missingkey=error").Execute(&out, s.values()); err != nil {
 		return "", fmt.Errorf("filling in %s: %w", file, err)
 	}
 	return out.String(), nil

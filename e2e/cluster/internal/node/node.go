@@ -115,14 +115,15 @@ func (n Node) Up(ctx context.Context) error {
 	}
 	fresh := len(found.alive) == 0 || found.strays != ""
 	if !fresh {
-		if err := n.repair(ctx, group, plan, found); err == nil {
+		err := n.repair(ctx, group, plan, found)
+		if err == nil {
 			fmt.Fprintf(n.Out, "node is up again (%s)\n", time.Since(begin).Round(10*time.Millisecond))
 			return nil
-		} else if ctx.Err() != nil {
-			return err
-		} else {
-			fmt.Fprintf(n.Out, "cannot repair the node: %v\nstarting over\n", err)
 		}
+		if ctx.Err() != nil {
+			return err
+		}
+		fmt.Fprintf(n.Out, "cannot repair the node: %v\nstarting over\n", err)
 	} else if found.strays != "" {
 		fmt.Fprintf(n.Out, "the node cannot be kept: %s; starting over\n", found.strays)
 	}

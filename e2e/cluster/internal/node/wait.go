@@ -57,7 +57,7 @@ func (b bringUp) until(ctx context.Context, what string, limit time.Duration, ch
 		for name, ended := range b.ended {
 			select {
 			case <-ended:
-				return fmt.Errorf("%s ended while waiting for %s (%v); the end of %s:\n%s",
+				return fmt.Errorf("%s ended while waiting for %s (%w); the end of %s:\n%s",
 					name, what, err, b.table.LogFile(name), b.table.Tail(name, 15))
 			default:
 			}

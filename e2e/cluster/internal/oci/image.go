@@ -103,12 +103,22 @@ type layer struct {
 	err   error
 }
 
-func (l *layer) Digest() (v1.Hash, error)            { l.measure(); return l.hash, l.err }
-func (l *layer) DiffID() (v1.Hash, error)            { return l.Digest() }
-func (l *layer) Size() (int64, error)                { l.measure(); return l.size, l.err }
-func (l *layer) MediaType() (types.MediaType, error) { return types.OCIUncompressedLayer, nil }
-func (l *layer) Compressed() (io.ReadCloser, error)  { return l.Uncompressed() }
+// Digest implements v1.Layer.
+func (l *layer) Digest() (v1.Hash, error) { l.measure(); return l.hash, l.err }
 
+// DiffID implements v1.Layer; it is the digest, as nothing is compressed.
+func (l *layer) DiffID() (v1.Hash, error) { return l.Digest() }
+
+// Size implements v1.Layer.
+func (l *layer) Size() (int64, error) { l.measure(); return l.size, l.err }
+
+// MediaType implements v1.Layer.
+func (l *layer) MediaType() (types.MediaType, error) { return types.OCIUncompressedLayer, nil }
+
+// Compressed implements v1.Layer; the name is the interface's.
+func (l *layer) Compressed() (io.ReadCloser, error) { return l.Uncompressed() }
+
+// Uncompressed implements v1.Layer.
 func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(l.writeTo(w)) }()

@@ -26,11 +26,11 @@ func SharedLibraries(program string) ([]string, error) {
 	}
 	// The loader searches next to libc: the folder of its real path is where this
 	// distribution keeps its libraries.
-	real, err := filepath.EvalSymlinks(loader)
+	resolved, err := filepath.EvalSymlinks(loader)
 	if err != nil {
 		return nil, fmt.Errorf("%s needs %s, which this machine lacks: %w", program, loader, err)
 	}
-	folders := []string{filepath.Dir(loader), filepath.Dir(real), strings.TrimPrefix(filepath.Dir(real), "/usr")}
+	folders := []string{filepath.Dir(loader), filepath.Dir(resolved), strings.TrimPrefix(filepath.Dir(resolved), "/usr")}
 	found := map[string]string{filepath.Base(loader): loader}
 	for len(needed) > 0 {
 		name := needed[0]

@@ -1,0 +1,106 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package env
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// HeadgateNamespace is where InstallHeadgate installs.
+const HeadgateNamespace = "headgate-system"
+
+// InstallGatewayAPI applies the CRDs of the Gateway API version that go.mod
+// names: of the channel "standard" or "experimental".
+func (c *Cluster) InstallGatewayAPI(ctx context.Context, channel string) error {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	cmd.Dir = c.Repo
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("looking for the Gateway API module: %w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "config", "crd", channel, "gateway.networking.*.yaml"))
+	if err != nil || len(files) == 0 {
+		return errors.Join(fmt.Errorf("no CRDs of channel %q; write standard or experimental", channel), err)
+	}
+	var wait []string
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		objects, err := Decode(string(data))
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		for _, object := range objects {
+			if object.GetKind() == "CustomResourceDefinition" {
+				wait = append(wait, object.GetName())
+			}
+		}
+		if err := c.applyObjects(ctx, objects); err != nil {
+			return err
+		}
+	}
+	for _, name := range wait {
+		if err := c.waitServed(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InstallHeadgate installs or upgrades the chart of this source tree with the
+// images of this source tree, and waits until it runs. Values are as for helm
+// --set and win over those that name the images.
+func (c *Cluster) InstallHeadgate(ctx context.Context, values map[string]string) error {
+	chart := filepath.Join(c.Repo, "charts", "headgate")
+	if _, err := os.Stat(chart); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no chart in %s", chart)
+	}
+	all := map[string]string{}
+	for _, image := range []struct{ name, at string }{{"headgate", "image"}, {"envoy", "gateway.proxy.image"}} {
+		ref, err := c.Image(ctx, image.name)
+		if err != nil {
+			return err
+		}
+		repository, tag := splitRef(ref)
+		all[image.at+".repository"], all[image.at+".tag"] = repository, tag
+	}
+	maps.Copy(all, values)
+	args := []string{"upgrade", "--install", "headgate", chart, "--namespace", HeadgateNamespace, "--create-namespace", "--wait", "--timeout", "2m"}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		args = append(args, "--set", key+"="+all[key])
+	}
+	begin := time.Now()
+	if _, err := c.Helm(ctx, args...); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.Out, "installed Headgate in %.1fs\n", time.Since(begin).Seconds())
+	return nil
+}
+
+// UninstallHeadgate removes what InstallHeadgate installed; not being there is no error.
+func (c *Cluster) UninstallHeadgate(ctx context.Context) error {
+	_, err := c.Helm(ctx, "uninstall", "headgate", "--namespace", HeadgateNamespace, "--ignore-not-found", "--wait", "--timeout", "1m")
+	return err
+}
+
+// splitRef splits an image reference at its tag.
+func splitRef(ref string) (repository, tag string) {
+	i := strings.LastIndex(ref, ":")
+	if i < 0 || strings.Contains(ref[i:], "/") { // the colon of a registry's port
+		return ref, ""
+	}
+	return ref[:i], ref[i+1:]
+}
