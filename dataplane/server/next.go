@@ -97,7 +97,8 @@ func (s *session) nextClusters(now time.Time) *response {
 	}
 	r := s.issue(kindCluster, due, nil)
 	for _, res := range due {
-		s.warming[res.name] = warming{nonce: r.nonce, deadline: now.Add(warmWait)}
+		fresh := sub.held[res.name] == nil || s.warming[res.name].fresh
+		s.warming[res.name] = warming{nonce: r.nonce, deadline: now.Add(warmWait), fresh: fresh}
 		if endpoints := &s.types[kindEndpoints]; endpoints.names[res.name] {
 			endpoints.dirty.push(res.name)
 			endpoints.force[res.name] = true
@@ -244,11 +245,10 @@ func (s *session) isCold(name string, now time.Time) bool {
 	want := s.wanted(kindCluster, name)
 	sub := &s.types[kindCluster]
 	switch {
-	case want == nil, sub.held[name] != nil, s.isRefused(kindCluster, name, want):
+	case want == nil, s.isRefused(kindCluster, name, want):
 		return false
-	}
-	if w, ok := s.warming[name]; ok {
-		return now.Before(w.deadline)
+	case s.warming[name].fresh:
+		return now.Before(s.warming[name].deadline)
 	}
 	return sub.last[name] == nil
 }

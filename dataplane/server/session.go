@@ -88,6 +88,8 @@ type response struct {
 type warming struct {
 	nonce    uint64 // of the response that carried the cluster
 	deadline time.Time
+	// fresh is set when the proxy had no older form of the cluster to serve from meanwhile.
+	fresh bool
 }
 
 func newSession(endpoints func(string) *resource) *session {
@@ -312,8 +314,8 @@ func (s *session) forget(k kind, name string) {
 func (s *session) accept(r *response) {
 	sub := &s.types[r.kind]
 	for _, res := range r.resources {
-		if r.kind != kindCluster && r.kind != kindListener && !sub.names[res.name] {
-			continue // unsubscribed meanwhile
+		if sub.last[res.name] == nil {
+			continue // removed, or no longer subscribed, meanwhile
 		}
 		sub.held[res.name] = res
 		if s.target == nil || r.kind == kindEndpoints {
@@ -323,7 +325,9 @@ func (s *session) accept(r *response) {
 		s.wants(ref{r.kind, res.name}, max(res.since, 1)+1)
 	}
 	for _, name := range r.removed {
-		delete(sub.held, name)
+		if sub.last[name] == nil {
+			delete(sub.held, name)
+		}
 		delete(sub.refused, name)
 		if s.target != nil {
 			s.wants(ref{r.kind, name}, s.target.version)
@@ -386,11 +390,6 @@ func (s *session) refuse(r *response, message string) {
 			}
 		}
 	}
-	// A removal cannot be refused by itself; what stands beside nothing else is
-	// sent again when the target changes.
-	for _, name := range r.removed {
-		sub.last[name] = sub.held[name]
-	}
 }
 
 // routesSettled is called when more became known of the route tables in the proxy:
@@ -426,6 +425,10 @@ func (s *session) issue(k kind, resources []*resource, removed []string) *respon
 	for _, name := range removed {
 		delete(sub.last, name)
 		sub.dirty.drop(name)
+		if k == kindCluster {
+			// Should it come back, it is new to the proxy.
+			delete(sub.held, name)
+		}
 	}
 	return r
 }
