@@ -49,8 +49,8 @@ type model struct {
 	// excused are the route tables the proxy had when it connected again: a server that
 	// did not see their runtime keys cannot keep them, and their baseline is safe.
 	excused map[string]*resource
-	taken  func(*response)
-	log    []string
+	taken   func(*response)
+	log     []string
 }
 
 func newModel(t *testing.T) *model {

@@ -48,12 +48,6 @@ type BootstrapParams struct {
 	MaxHeapBytes uint64
 }
 
-// Ports of a proxy that are not a listener's. Listeners must not use them.
-const (
-	DefaultAdminPort = 19000
-	DefaultStatsPort = 19001
-)
-
 // Names of the Files.
 const (
 	FileBootstrap   = "bootstrap.json"

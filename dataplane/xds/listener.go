@@ -55,7 +55,7 @@ func listenerOn(p port, name string) *listenerv3.Listener {
 		StatPrefix: name,
 		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 			Address:       "0.0.0.0",
-			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(ProxyPort(p.number))},
+			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(graph.ProxyPort(p.number))},
 		}}},
 		PerConnectionBufferLimitBytes: number(bufferLimit),
 	}

@@ -42,10 +42,12 @@ func routesOf(l *graph.Listener, host string, e entry) []*routev3.Route {
 		}, e.rule.Filters.Rewrite, shares[0].filters.Rewrite)
 		return []*routev3.Route{base}
 	case formWeighted:
-		setHeaders(base, e.rule.Filters)
+		if !ownHeaders(shares) {
+			setHeaders(base, e.rule.Filters)
+		}
 		base.Action = forward(e, &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_WeightedClusters{
-				WeightedClusters: weightedClusters(baseline(shares, running), prefix),
+				WeightedClusters: weightedClusters(e.rule.Filters, baseline(shares, running), prefix),
 			},
 		}, e.rule.Filters.Rewrite)
 		return []*routev3.Route{base}

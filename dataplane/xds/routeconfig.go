@@ -21,8 +21,6 @@ func routeConfig(name string, hosts []*routev3.VirtualHost) *routev3.RouteConfig
 		VirtualHosts: hosts,
 		// The backend sees the Host header as the client sent it, port included.
 		IgnorePortInHostMatching: true,
-		// A backendRef's filters come after its rule's, as the Gateway API has it.
-		MostSpecificHeaderMutationsWins: true,
 		// A route may name a cluster that is missing, on purpose: that share of the
 		// traffic answers 500.
 		ValidateClusters: boolean(false),

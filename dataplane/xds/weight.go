@@ -5,6 +5,7 @@ package xds
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -115,13 +116,20 @@ func baseline(shares []share, running bool) []share {
 	return out
 }
 
-func weightedClusters(shares []share, runtimeKeyPrefix string) *routev3.WeightedCluster {
+// weightedClusters gives the clusters with the headers of their own. Envoy applies a
+// route's headers after its cluster's, the Gateway API a rule's before its backend's; so where
+// a backend has any, the rule's stand at each cluster, before them, and not at the route.
+func weightedClusters(rule graph.Filters, shares []share, runtimeKeyPrefix string) *routev3.WeightedCluster {
 	out := &routev3.WeightedCluster{}
 	if runtimeKeyPrefix != "" {
 		out.RuntimeKeyPrefix = runtimeKeyPrefix
 	}
 	for _, s := range shares {
-		request, response := headerOptions(s.filters.RequestHeaders), headerOptions(s.filters.ResponseHeaders)
+		var request, response headerMutation
+		if ownHeaders(shares) {
+			request = headerOptions(rule.RequestHeaders, s.filters.RequestHeaders)
+			response = headerOptions(rule.ResponseHeaders, s.filters.ResponseHeaders)
+		}
 		entry := &routev3.WeightedCluster_ClusterWeight{
 			Name:                    s.cluster,
 			Weight:                  number(uint32(s.weight)),
@@ -138,6 +146,13 @@ func weightedClusters(shares []share, runtimeKeyPrefix string) *routev3.Weighted
 		out.Clusters = append(out.Clusters, entry)
 	}
 	return out
+}
+
+// ownHeaders tells whether any share has header modifiers.
+func ownHeaders(shares []share) bool {
+	return slices.ContainsFunc(shares, func(s share) bool {
+		return s.filters.RequestHeaders != nil || s.filters.ResponseHeaders != nil
+	})
 }
 
 // cumulative gives, for each share, the parts of a million of it and of all before it.

@@ -71,7 +71,7 @@ func send(c call) (answer, error) {
 	scheme := "http"
 	transport := &http.Transport{DisableKeepAlives: true, Protocols: new(http.Protocols)}
 	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, Address(uint32(xds.ProxyPort(int32(c.port)))))
+		return (&net.Dialer{}).DialContext(ctx, network, Address(uint32(graph.ProxyPort(int32(c.port)))))
 	}
 	transport.Protocols.SetHTTP1(!c.http2)
 	if c.sni != "" {
