@@ -1,0 +1,174 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/e2e/env"
+	"headgate.dev/headgate/e2e/shop"
+)
+
+func TestACanaryDeletedInTheMiddleLeavesAWorkingShop(t *testing.T) {
+	t.Parallel()
+	sc := open(t, gated)
+	sc.deploy(v2)
+	sc.waitFor("the gate", waitsForApproval)
+	c, err := sc.Canary(t.Context())
+	sc.must(err)
+	sc.must(sc.Client.Delete(t.Context(), c))
+	sc.must(sc.Wait(t.Context(), "the Canary to be gone", time.Minute, func(ctx context.Context) (bool, string, error) {
+		c := &v1beta1.Canary{}
+		err := sc.Client.Get(ctx, sc.Key(shop.Name), c)
+		return apierrors.IsNotFound(err), shop.Summary(c), client.IgnoreNotFound(err)
+	}))
+	sc.serves(v1)
+	sc.restored("Deployment") // paused with the version that was not released
+	sc.close()
+}
+
+// A visitor's request may only fail by the version's own fault, also when the
+// version's pods crash while they serve.
+func TestACanaryWhosePodsCrashLosesItsTraffic(t *testing.T) {
+	t.Parallel()
+	sc := open(t, gated)
+	sc.deploy(shop.Version{Name: "crashing", Env: map[string]string{"CRASH_AFTER": "12s"}})
+	sc.waitPhase(v1beta1.PhaseStepping)
+	r := sc.waitOutcome(1, v1beta1.OutcomeRolledBack)
+	t.Logf("rolled back: %s: %s", r.Reason, r.Message)
+	sc.serves(v1)
+	sc.restored("Deployment")
+	sc.visitors.Stop() // what a crash cuts off is the version's own failure
+}
+
+func TestARouteEditedInTheMiddleKeepsTheEditAndTheRelease(t *testing.T) {
+	t.Parallel()
+	sc := open(t, gated)
+	sc.deploy(v2)
+	sc.waitFor("the gate", waitsForApproval)
+	ctx := t.Context()
+	// Somebody adds a rule and, applying an old copy, drops the canary from the other.
+	sc.must(sc.Wait(ctx, "the edit", 10*time.Second, func(ctx context.Context) (bool, string, error) {
+		var r gwv1.HTTPRoute
+		if err := sc.Client.Get(ctx, sc.Key(shop.Name), &r); err != nil {
+			return false, "", err
+		}
+		stable := gwv1.HTTPBackendRef{BackendRef: gwv1.BackendRef{BackendObjectReference: gwv1.BackendObjectReference{Name: shop.Name, Port: new(gwv1.PortNumber(80))}}}
+		r.Spec.Rules[0].BackendRefs = []gwv1.HTTPBackendRef{stable}
+		r.Spec.Rules = append(r.Spec.Rules, gwv1.HTTPRouteRule{
+			Matches:     []gwv1.HTTPRouteMatch{{Path: &gwv1.HTTPPathMatch{Type: new(gwv1.PathMatchPathPrefix), Value: new("/cart")}}},
+			BackendRefs: []gwv1.HTTPBackendRef{stable},
+		})
+		err := sc.Client.Update(ctx, &r)
+		return err == nil, "", err
+	}))
+	sc.must(sc.Wait(ctx, "the canary to be back in both rules", 15*time.Second, func(ctx context.Context) (bool, string, error) {
+		var r gwv1.HTTPRoute
+		if err := sc.Client.Get(ctx, sc.Key(shop.Name), &r); err != nil {
+			return false, "", err
+		}
+		done := len(r.Spec.Rules) == 2
+		for _, rule := range r.Spec.Rules {
+			done = done && len(rule.BackendRefs) == 2
+		}
+		return done, fmt.Sprintf("%+v", r.Spec.Rules), nil
+	}))
+	sc.must(sc.Command(ctx, "promote"))
+	sc.waitOutcome(1, v1beta1.OutcomeSucceeded)
+	sc.serves(v2)
+	sc.restored("HTTPRoute")
+	var r gwv1.HTTPRoute
+	sc.must(sc.Client.Get(ctx, sc.Key(shop.Name), &r))
+	if len(r.Spec.Rules) != 2 || len(r.Spec.Rules[0].BackendRefs) != 1 || len(r.Spec.Rules[1].BackendRefs) != 1 {
+		t.Errorf("the edit did not survive as it was written: %+v", r.Spec.Rules)
+	}
+	sc.close()
+}
+
+// The scenarios below end processes that others need; they run by themselves.
+
+func TestTheOperatorIsKilledInEveryPhase(t *testing.T) {
+	sc := open(t, shop.QuickCanary)
+	sc.deploy(v2)
+	for _, phase := range []v1beta1.Phase{v1beta1.PhaseStarting, v1beta1.PhaseStepping, v1beta1.PhasePromoting} {
+		sc.waitFor("phase "+string(phase), func(c *v1beta1.Canary) bool { return c.Status.Phase == phase || phaseOrder(c) > order[phase] })
+		sc.killOperator()
+	}
+	sc.waitOutcome(1, v1beta1.OutcomeSucceeded)
+	sc.serves(v2)
+
+	sc.deploy(broken)
+	sc.waitFor("the roll back", func(c *v1beta1.Canary) bool {
+		return c.Status.Phase == v1beta1.PhaseRollingBack || c.Status.Phase == v1beta1.PhaseRolledBack
+	})
+	sc.killOperator()
+	sc.waitOutcome(2, v1beta1.OutcomeRolledBack)
+	sc.serves(v2)
+	sc.restored("Deployment")
+	sc.close()
+}
+
+var order = map[v1beta1.Phase]int{v1beta1.PhaseStarting: 1, v1beta1.PhaseStepping: 2, v1beta1.PhasePromoting: 3}
+
+func phaseOrder(c *v1beta1.Canary) int {
+	if r := c.Status.Release; r != nil && r.FinishedAt != nil {
+		return 4
+	}
+	return order[c.Status.Phase]
+}
+
+// killOperator ends the operator's pods without warning, as a node that dies does.
+func (sc *scene) killOperator() {
+	sc.t.Helper()
+	sc.must(sc.Client.DeleteAllOf(sc.t.Context(), &corev1.Pod{}, client.InNamespace(env.HeadgateNamespace),
+		client.MatchingLabels{"app.kubernetes.io/component": "controller"}, client.GracePeriodSeconds(0)))
+}
+
+func TestPrometheusDownHoldsTheReleaseAndSaysSo(t *testing.T) {
+	sc := open(t, gated)
+	scale := func(n int32) {
+		d := &appsv1.Deployment{}
+		d.Namespace, d.Name = shop.Monitoring, "prometheus"
+		sc.must(sc.Client.Patch(t.Context(), d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
+	}
+	t.Cleanup(func() { scale(1) })
+	scale(0)
+	sc.must(sc.Wait(t.Context(), "Prometheus to be gone", 30*time.Second, func(ctx context.Context) (bool, string, error) {
+		var pods corev1.PodList
+		err := sc.Client.List(ctx, &pods, client.InNamespace(shop.Monitoring))
+		return len(pods.Items) == 0, fmt.Sprint(len(pods.Items), " pods"), err
+	}))
+	sc.deploy(v2)
+	sc.waitFor("the reason", func(c *v1beta1.Canary) bool {
+		for _, condition := range c.Status.Conditions {
+			if condition.Type == v1beta1.ConditionAnalysis {
+				return condition.Status == "Unknown" && condition.Reason == v1beta1.ReasonSourceUnavailable
+			}
+		}
+		return false
+	})
+	time.Sleep(5 * time.Second)
+	c, err := sc.Canary(t.Context())
+	sc.must(err)
+	if c.Status.Phase != v1beta1.PhaseStepping || c.Status.Weight != 5 {
+		t.Fatalf("without telemetry: %s; want to stay at 5 %%", shop.Summary(c))
+	}
+	scale(1)
+	sc.waitFor("the gate", waitsForApproval)
+	sc.must(sc.Command(t.Context(), "promote"))
+	sc.waitOutcome(1, v1beta1.OutcomeSucceeded)
+	sc.serves(v2)
+	sc.restored()
+	sc.close()
+}
