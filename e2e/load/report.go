@@ -33,6 +33,9 @@ type Stats struct {
 	// Errors are answers with 5xx.
 	Errors        int
 	P50, P99, Max time.Duration
+	// FirstError is when the first of them was received, Last when the version was
+	// last sent a request, both counted from the start of the run.
+	FirstError, Last time.Duration
 }
 
 // ErrorRate is the share of requests that the version answered with 5xx.
@@ -87,9 +90,13 @@ func Summarise(start time.Time, results []Result) Report {
 		}
 		stats := r.Versions[result.Version]
 		stats.Requests++
+		stats.Last = result.Due
 		second.Versions[result.Version]++
 		if result.Failure == OwnError {
 			stats.Errors++
+			if received := result.Due + result.Latency; stats.Errors == 1 || received < stats.FirstError {
+				stats.FirstError = received
+			}
 			second.Errors[result.Version]++
 		}
 		r.Versions[result.Version] = stats
