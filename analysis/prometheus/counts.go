@@ -25,8 +25,8 @@ import (
 const (
 	answered         = "envoy_cluster_upstream_rq_xx"
 	answeredInternal = "envoy_cluster_internal_upstream_rq_xx"
-	answeredTries    = "envoy_cluster_retry_upstream_rq_xx"
 	sent             = "envoy_cluster_upstream_rq_total"
+	sentAgain        = "envoy_cluster_upstream_rq_retry"
 	took             = "envoy_cluster_upstream_rq_time_bucket"
 	tookInternal     = "envoy_cluster_internal_upstream_rq_time_bucket"
 
@@ -51,15 +51,21 @@ func (s *Source) counts(ctx context.Context, q analysis.Query) (stable, canary a
 		return stable, canary, incomplete(s.address, fmt.Sprintf("it is a %T, not a range of samples", value))
 	}
 	rises := riseOf(matrix, q.From, q.To)
+	sampleOf := answersOf
+	if q.Kind == analysis.KindHistogram {
+		sampleOf = timesOf
+	}
 	stable = sampleOf(rises, q.Subject.Namespace, q.Subject.StableVersion)
 	canary = sampleOf(rises, q.Subject.Namespace, q.Subject.CanaryVersion)
 	return stable, canary, nil
 }
 
 func countsQuery(q analysis.Query) string {
-	names := []string{answered, answeredInternal, answeredTries, sent}
+	names := []string{answered, answeredInternal, sent, sentAgain}
 	if q.Kind == analysis.KindHistogram {
-		names = []string{took, tookInternal}
+		// What was sent is known of a cluster from the start, so it is the witness
+		// that a histogram which appears later began at zero.
+		names = []string{took, tookInternal, sent}
 	}
 	return fmt.Sprintf("{__name__=~%q, %s=~%q}[%dms]",
 		strings.Join(names, "|"), clusterLabel, clusterPattern(q.Subject),
@@ -85,12 +91,11 @@ func clusterPattern(s analysis.Subject) string {
 	return regexp.QuoteMeta(s.Namespace) + "/(?:" + strings.Join(arms, "|") + ")(?:/[a-z0-9]+)?"
 }
 
-// sampleOf adds up the series of one arm.
-func sampleOf(rises []rise, namespace string, v analysis.Version) analysis.Sample {
-	var all, internal, tries analysis.Sample
-	var sentOff float64
-	knowsSent := false
-	timed := map[target][2][]analysis.Bucket{}
+// answersOf adds up the answers of one arm by class.
+func answersOf(rises []rise, namespace string, v analysis.Version) analysis.Sample {
+	var all, internal analysis.Sample
+	var tries, retries float64
+	knowsTries := false
 	for _, r := range rises {
 		if !ofVersion(string(r.metric[clusterLabel]), namespace, v) {
 			continue
@@ -101,29 +106,46 @@ func sampleOf(rises []rise, namespace string, v analysis.Version) analysis.Sampl
 			all = all.Plus(ofClass(r))
 		case answeredInternal:
 			internal = internal.Plus(ofClass(r))
-		case answeredTries:
-			tries = tries.Plus(ofClass(r))
 		case sent:
-			sentOff, knowsSent = sentOff+r.by, true
-		case took:
-			h := timed[r.target]
-			h[0] = append(h[0], bucketOf(r))
-			timed[r.target] = h
-		case tookInternal:
-			h := timed[r.target]
-			h[1] = append(h[1], bucketOf(r))
-			timed[r.target] = h
+			tries, knowsTries = tries+r.by, true
+		case sentAgain:
+			retries += r.by
 		}
 	}
 	answers := all.Requests
 	all = all.Minus(internal)
-	if knowsSent {
-		all.Unanswered = sentOff - answers - tries.Requests
+	if knowsTries {
+		all.Unanswered = tries - retries - answers
 	}
-	for _, h := range timed {
-		part := histogram(h[0]).Minus(histogram(h[1]))
-		part.Present = true
-		all = all.Plus(part)
+	return all
+}
+
+// timesOf adds up the histograms of one arm. Each proxy and cluster has its own,
+// and its own bounds.
+func timesOf(rises []rise, namespace string, v analysis.Version) analysis.Sample {
+	var all analysis.Sample
+	type pair struct{ whole, internal []analysis.Bucket }
+	var order []target
+	parts := map[target]pair{}
+	for _, r := range rises {
+		if !ofVersion(string(r.metric[clusterLabel]), namespace, v) {
+			continue
+		}
+		all.Present = true
+		h, known := parts[r.target]
+		if !known {
+			order = append(order, r.target)
+		}
+		switch r.metric[model.MetricNameLabel] {
+		case took:
+			h.whole = append(h.whole, bucketOf(r))
+		case tookInternal:
+			h.internal = append(h.internal, bucketOf(r))
+		}
+		parts[r.target] = h
+	}
+	for _, t := range order {
+		all = all.Plus(histogram(parts[t].whole).Minus(histogram(parts[t].internal)))
 	}
 	return all
 }

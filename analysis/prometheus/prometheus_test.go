@@ -261,7 +261,7 @@ func TestCountsSubtractWhatWasNoClientsRequest(t *testing.T) {
 			series("envoy_cluster_upstream_rq_xx", "other/checkout-canary/8080", "5", 0, 500),
 			series("envoy_cluster_internal_upstream_rq_xx", "shop/checkout-canary/8080", "2", 0, 10),
 			series("envoy_cluster_internal_upstream_rq_xx", "shop/checkout-canary/8080", "5", 0, 1),
-			series("envoy_cluster_retry_upstream_rq_xx", "shop/checkout-canary/8080", "5", 0, 4),
+			series("envoy_cluster_upstream_rq_retry", "shop/checkout-canary/8080", "", 0, 4),
 			series("envoy_cluster_upstream_rq_total", "shop/checkout-canary/8080", "", 0, 60),
 		}, ",")+"]")(w, r)
 	}))
@@ -280,7 +280,7 @@ func TestCountsSubtractWhatWasNoClientsRequest(t *testing.T) {
 	if diff := cmp.Diff(want, [2]analysis.Sample{m.Stable, m.Canary}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	wantQuery := `{__name__=~"envoy_cluster_upstream_rq_xx|envoy_cluster_internal_upstream_rq_xx|envoy_cluster_retry_upstream_rq_xx|envoy_cluster_upstream_rq_total", envoy_cluster_name=~"shop/(?:checkout/(?:8080)|checkout-canary/(?:8080))(?:/[a-z0-9]+)?"}[137000ms]`
+	wantQuery := `{__name__=~"envoy_cluster_upstream_rq_xx|envoy_cluster_internal_upstream_rq_xx|envoy_cluster_upstream_rq_total|envoy_cluster_upstream_rq_retry", envoy_cluster_name=~"shop/(?:checkout/(?:8080)|checkout-canary/(?:8080))(?:/[a-z0-9]+)?"}[137000ms]`
 	if diff := cmp.Diff(wantQuery, query); diff != "" {
 		t.Errorf("query (-want +got):\n%s", diff)
 	}
