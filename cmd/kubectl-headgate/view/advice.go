@@ -46,6 +46,25 @@ func rejected(c v1beta1.Canary, run func(string) string) []string {
 		"or try it again:     "+run("retry"))
 }
 
+// verdictAdvice is what brings a verdict, by the reason there is none.
+var verdictAdvice = map[string]string{
+	v1beta1.ReasonNoTraffic:           "more requests settle it; the release waits for them",
+	v1beta1.ReasonTooFewRequests:      "more requests settle it; the release waits for them",
+	v1beta1.ReasonInconclusive:        "more requests settle it; the release waits for them",
+	v1beta1.ReasonUnanswered:          "see why the canary does not answer: its logs",
+	v1beta1.ReasonStaleMeasurements:   "see whether Prometheus still scrapes the proxies",
+	v1beta1.ReasonSourceUnavailable:   "make its Prometheus reachable from Headgate; the release waits for it",
+	v1beta1.ReasonSourceNotConfigured: "name a Prometheus: prometheus.address of the chart, or prometheus.address of the metric",
+	v1beta1.ReasonSourceNotFound:      "correct the address of the Prometheus",
+	v1beta1.ReasonAccessDenied:        "let Headgate's pods query the Prometheus",
+	v1beta1.ReasonQueryRejected:       "correct the query",
+	v1beta1.ReasonQueryTimedOut:       "make the query cheaper; the release waits",
+	v1beta1.ReasonNoSeries:            "correct the query: it matches nothing",
+	v1beta1.ReasonSeveralSeries:       "correct the query: it must yield one number",
+	v1beta1.ReasonNotANumber:          "correct the query: it must yield one number",
+	v1beta1.ReasonUnusableAnswer:      "correct the query: it must yield one number",
+}
+
 // unknown says how to get a verdict where there is none.
 func unknown(c v1beta1.Canary) []string {
 	r := c.Status.Release
@@ -56,15 +75,8 @@ func unknown(c v1beta1.Canary) []string {
 		if m.Verdict != v1beta1.VerdictUnknown {
 			continue
 		}
-		switch m.Reason {
-		case v1beta1.ReasonNoTraffic, v1beta1.ReasonTooFewRequests:
-			return []string{"more requests settle it; the release waits for them"}
-		case v1beta1.ReasonSourceUnavailable:
-			return []string{"make its Prometheus reachable from Headgate; the release waits for it"}
-		case v1beta1.ReasonSourceNotConfigured:
-			return []string{"name a Prometheus: prometheus.address of the chart, or prometheus.address of the metric"}
-		case v1beta1.ReasonUnusableAnswer:
-			return []string{"correct the query: it must yield one number"}
+		if advice := verdictAdvice[m.Reason]; advice != "" {
+			return []string{advice}
 		}
 	}
 	return nil
