@@ -34,7 +34,7 @@ type model struct {
 	store   map[string]*resource
 	now     time.Time
 
-	clusters, listeners, routes, runtimes map[string]*resource
+	clusters, endpoints, listeners, routes, runtimes map[string]*resource
 	// warm clusters can be used.
 	warm map[string]bool
 	// asked is what is subscribed by name.
@@ -46,6 +46,8 @@ type model struct {
 	refuses func(*resource) bool
 	// silent clusters never get warm by endpoints, and their acknowledgement never comes.
 	silent map[string]bool
+	// unknown clusters have no published endpoints.
+	unknown map[string]bool
 	// excused are the route tables the proxy had when it connected again: a server that
 	// did not see their runtime keys cannot keep them, and their baseline is safe.
 	excused map[string]*resource
@@ -56,9 +58,9 @@ type model struct {
 func newModel(t *testing.T) *model {
 	m := &model{
 		t: t, store: map[string]*resource{}, now: time.Unix(1000, 0),
-		clusters: map[string]*resource{}, listeners: map[string]*resource{}, routes: map[string]*resource{}, runtimes: map[string]*resource{},
+		clusters: map[string]*resource{}, endpoints: map[string]*resource{}, listeners: map[string]*resource{}, routes: map[string]*resource{}, runtimes: map[string]*resource{},
 		warm: map[string]bool{}, asked: map[kind]map[string]bool{},
-		refuses: func(*resource) bool { return false }, silent: map[string]bool{},
+		refuses: func(*resource) bool { return false }, silent: map[string]bool{}, unknown: map[string]bool{},
 	}
 	for _, k := range []kind{kindEndpoints, kindRoute, kindRuntime} {
 		m.asked[k] = map[string]bool{}
@@ -72,6 +74,9 @@ func (m *model) connect() {
 	m.session = newSession(func(name string) *resource {
 		if r := m.store[name]; r != nil {
 			return r
+		}
+		if m.unknown[name] {
+			return unknownEndpoints(name)
 		}
 		return newResource(kindEndpoints, name, &endpointv3.ClusterLoadAssignment{ClusterName: name}, 0)
 	})
@@ -91,7 +96,9 @@ func (m *model) connect() {
 	m.ask(request{kind: kindRuntime, subscribe: []string{"weights"}, initial: initial(m.runtimes)})
 	m.ask(request{kind: kindCluster, initial: initial(m.clusters)})
 	if len(m.asked[kindEndpoints]) > 0 {
-		m.ask(request{kind: kindEndpoints, subscribe: slices.Sorted(maps.Keys(m.asked[kindEndpoints]))})
+		m.ask(request{
+			kind: kindEndpoints, subscribe: slices.Sorted(maps.Keys(m.asked[kindEndpoints])), initial: initial(m.endpoints),
+		})
 	}
 	m.ask(request{kind: kindListener, initial: initial(m.listeners)})
 	if len(m.asked[kindRoute]) > 0 {
@@ -150,6 +157,7 @@ func (m *model) takeClusters(r *response) {
 	for _, name := range r.removed {
 		delete(m.clusters, name)
 		delete(m.warm, name)
+		delete(m.endpoints, name)
 		m.unsubscribe(kindEndpoints, name)
 	}
 	m.heldBack = append(m.heldBack, r)
@@ -194,6 +202,7 @@ func (m *model) takeNamed(r *response) {
 		}
 		switch r.kind {
 		case kindEndpoints:
+			m.endpoints[res.name] = res
 			if m.clusters[res.name] != nil && !m.silent[res.name] {
 				m.warm[res.name] = true
 			}

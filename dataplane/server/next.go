@@ -75,13 +75,20 @@ func (s *session) firstDue(k kind, now time.Time) (string, *resource) {
 		switch {
 		case !sub.names[name], want == nil, !sub.force[name] && s.isRefused(k, name, want):
 			sub.dirty.drop(name)
-		case k == kindRoute && s.anyCold(want, now):
+		case k == kindRoute && s.anyCold(want, now), k == kindEndpoints && s.mustWait(want):
 			i++
 		default:
 			return name, want
 		}
 	}
 	return "", nil
+}
+
+// mustWait tells whether endpoints that are unknown should not be sent as none: a proxy
+// that has some keeps them until they are known, as after a restart of the server.
+// One that has not gets none for the time being, or it would not finish its start.
+func (s *session) mustWait(want *resource) bool {
+	return want.unknown && (s.target == nil || s.types[kindEndpoints].last[want.name] != nil)
 }
 
 // nextClusters gives all clusters that are new or changed. Behind each changed one

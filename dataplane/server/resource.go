@@ -70,6 +70,8 @@ type resource struct {
 	// opaque is a content that a proxy brought along from before this server
 	// started. What it refers to is unknown.
 	opaque bool
+	// unknown are endpoints that nobody published yet; the content is empty.
+	unknown bool
 	// base is the published resource that a merged Runtime stands for; else nil.
 	base *resource
 }

@@ -168,12 +168,10 @@ func (s *Server) PublishEndpoints(key graph.ClusterKey, cla *endpointv3.ClusterL
 	}
 }
 
-// RemoveEndpoints forgets an upstream; a cluster that still asks for it gets no endpoints.
-func (s *Server) RemoveEndpoints(key graph.ClusterKey) {
-	if s.endpoints.remove(key.Name()) {
-		s.endpointsChanged(key.Name())
-	}
-}
+// RemoveEndpoints forgets an upstream that no Snapshot names any more. Proxies keep
+// the endpoints until they drop the cluster itself, because until then they may
+// still send requests to it.
+func (s *Server) RemoveEndpoints(key graph.ClusterKey) { s.endpoints.remove(key.Name()) }
 
 func (s *Server) endpointsChanged(cluster string) {
 	s.mu.Lock()
@@ -235,20 +233,25 @@ func (e *endpointStore) set(r *resource) bool {
 	return true
 }
 
-func (e *endpointStore) remove(cluster string) bool {
+func (e *endpointStore) remove(cluster string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, was := e.byCluster[cluster]
 	delete(e.byCluster, cluster)
-	return was
 }
 
-// get never gives nil: a subscription is always answered, or the proxy would wait.
+func unknownEndpoints(cluster string) *resource {
+	r := newResource(kindEndpoints, cluster, &endpointv3.ClusterLoadAssignment{ClusterName: cluster}, 0)
+	r.unknown = true
+	return r
+}
+
+// get never gives nil: endpoints that nobody published are unknown, which is not the
+// same as none.
 func (e *endpointStore) get(cluster string) *resource {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if r := e.byCluster[cluster]; r != nil {
 		return r
 	}
-	return newResource(kindEndpoints, cluster, &endpointv3.ClusterLoadAssignment{ClusterName: cluster}, 0)
+	return unknownEndpoints(cluster)
 }

@@ -340,12 +340,13 @@ func (s *session) accept(r *response) {
 }
 
 // warmed ends the waiting for clusters: their endpoints arrived, or the proxy
-// acknowledged the clusters themselves, which it does only when all are warm.
+// acknowledged the clusters themselves, which it does only when all are warm. Unknown
+// endpoints count as neither.
 func (s *session) warmed(r *response) {
 	switch r.kind {
 	case kindEndpoints:
 		for _, res := range r.resources {
-			if w, ok := s.warming[res.name]; ok && r.nonce > w.nonce {
+			if w, ok := s.warming[res.name]; ok && r.nonce > w.nonce && !res.unknown {
 				delete(s.warming, res.name)
 				// The proxy has it now, whenever it says so.
 				s.types[kindCluster].held[res.name] = s.types[kindCluster].last[res.name]
@@ -356,7 +357,8 @@ func (s *session) warmed(r *response) {
 		}
 	case kindCluster:
 		for _, res := range r.resources {
-			if w, ok := s.warming[res.name]; ok && r.nonce >= w.nonce {
+			endpoints := s.types[kindEndpoints].last[res.name]
+			if w, ok := s.warming[res.name]; ok && r.nonce >= w.nonce && endpoints != nil && !endpoints.unknown {
 				delete(s.warming, res.name)
 			}
 		}

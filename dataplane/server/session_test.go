@@ -6,8 +6,10 @@ package server
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -315,5 +317,37 @@ func TestPublishingTheSameKeepsTheVersion(t *testing.T) {
 	clone[kindCluster]["a"] = proto.Clone(clone[kindCluster]["a"])
 	if again, _ = advance(first, clone); again != first {
 		t.Error("an equal message made a new version")
+	}
+}
+
+func TestEndpointsThatAreNotKnownYet(t *testing.T) {
+	w := simple(map[string][]string{"t1": {"a"}})
+	m, p := started(t, w)
+	m.unknown["b"] = true
+	w.tables["t1"] = []string{"b"}
+	p.publish(w.messages())
+	m.settle()
+	if m.session.acked() >= p.target.version {
+		t.Fatal("the route table went to a cluster whose endpoints nobody knows")
+	}
+	delete(m.unknown, "b")
+	m.store["b"] = newResource(kindEndpoints, "b", &endpointv3.ClusterLoadAssignment{
+		ClusterName: "b", Endpoints: []*endpointv3.LocalityLbEndpoints{{}},
+	}, 0)
+	m.session.endpointsChanged("b")
+	m.settle()
+	checkComplete(t, 0, m, p.target)
+
+	// A new server that does not know them yet takes nothing away.
+	m.unknown["b"] = true
+	delete(m.store, "b")
+	m.log = nil
+	m.connect()
+	m.session.publish(p.target, [kinds][]string{})
+	m.settle()
+	for _, line := range m.log {
+		if strings.Contains(line, "endpoints") {
+			t.Errorf("sent %s", line)
+		}
 	}
 }

@@ -48,7 +48,7 @@ func virtualHosts(p port, in []*graph.Listener) []*routev3.VirtualHost {
 }
 
 func virtualHost(l *graph.Listener, host string, byHost map[string][]ranked) *routev3.VirtualHost {
-	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}}
+	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}, RetryPolicy: retryUnsent()}
 	entries := entriesFor(host, byHost)
 	slices.SortStableFunc(entries, compareEntries)
 	for _, e := range entries {

@@ -14,6 +14,9 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"headgate.dev/headgate/dataplane/graph"
 )
@@ -28,7 +31,7 @@ type Seen struct {
 type Backend struct {
 	Name     string
 	Requests atomic.Int64
-	server   *httptest.Server
+	address  *net.TCPAddr
 }
 
 // NewBackend starts a backend that answers with what it Saw. It speaks HTTP/1.1 and
@@ -48,16 +51,31 @@ func NewBackend(tb testing.TB, name string) *Backend {
 // NewBackendFunc starts a backend with a handler of its own.
 func NewBackendFunc(tb testing.TB, name string, handler http.HandlerFunc) *Backend {
 	b := &Backend{Name: name}
-	b.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.Requests.Add(1)
 		handler(w, r)
 	}))
-	b.server.Config.Protocols = new(http.Protocols)
-	b.server.Config.Protocols.SetHTTP1(true)
-	b.server.Config.Protocols.SetUnencryptedHTTP2(true)
-	b.server.Start()
-	tb.Cleanup(b.server.Close)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	tb.Cleanup(server.Close)
+	b.address = server.Listener.Addr().(*net.TCPAddr)
 	return b
+}
+
+// NewGRPCBackend starts a backend that serves the gRPC health service.
+func NewGRPCBackend(tb testing.TB, name string) *Backend {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := grpc.NewServer()
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	go func() { _ = server.Serve(listener) }()
+	tb.Cleanup(server.Stop)
+	return &Backend{Name: name, address: listener.Addr().(*net.TCPAddr)}
 }
 
 // Endpoints are the endpoints of an upstream that the backends stand for.
@@ -68,12 +86,11 @@ func Endpoints(key graph.ClusterKey, backends ...*Backend) *endpointv3.ClusterLo
 	}
 	locality := &endpointv3.LocalityLbEndpoints{}
 	for _, b := range backends {
-		at := b.server.Listener.Addr().(*net.TCPAddr)
 		locality.LbEndpoints = append(locality.LbEndpoints, &endpointv3.LbEndpoint{
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 				Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-					Address:       at.IP.String(),
-					PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(at.Port)},
+					Address:       b.address.IP.String(),
+					PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(b.address.Port)},
 				}}},
 			}},
 		})
