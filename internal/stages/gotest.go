@@ -90,7 +90,7 @@ func (r *run) test(ctx context.Context, packages []string, flags ...string) erro
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p := printer{out: r.out, tests: r.tests, output: map[string][]string{}}
+	p := printer{out: r.out, tests: r.tests, live: r.live, output: map[string][]string{}}
 	readErr := p.read(stdout)
 	err = cmd.Wait()
 	switch {
@@ -106,6 +106,7 @@ func (r *run) test(ctx context.Context, packages []string, flags ...string) erro
 type printer struct {
 	out   io.Writer
 	tests tally
+	live  bool
 	// output is what each test, or package under its own name, has printed.
 	output   map[string][]string
 	packages int
@@ -146,6 +147,9 @@ func (p *printer) event(e event) {
 	case "pass", "skip", "fail":
 		if e.Test != "" {
 			p.tests.add(name, e.Action)
+			if p.live && e.Action == "pass" {
+				fmt.Fprintf(p.out, "pass %s (%.1fs)\n", name, e.Elapsed)
+			}
 		}
 		p.finish(name, e)
 	}

@@ -22,8 +22,13 @@ const module = "headgate.dev/headgate"
 // run is one run of some stages: what they have set up and what came of them.
 type run struct {
 	out io.Writer
+	// kubeconfig is the KUBECONFIG of the caller. Only the stages that follow
+	// "cluster" see it: no other test may find somebody's cluster.
+	kubeconfig string
 	// env is what stages tell the ones after them.
 	env []string
+	// live prints a line per test, for packages that take minutes.
+	live bool
 	// after runs at the end, last first; remove is deleted then.
 	after   []func(context.Context) error
 	remove  []string
@@ -39,7 +44,9 @@ type result struct {
 	counts  counts
 }
 
-func newRun(out io.Writer) *run { return &run{out: out, tests: tally{}} }
+func newRun(out io.Writer) *run {
+	return &run{out: out, tests: tally{}, kubeconfig: os.Getenv("KUBECONFIG"), env: []string{"KUBECONFIG="}}
+}
 
 // all runs the stages and says whether everything passed.
 func (r *run) all(ctx context.Context, list []stage) bool {

@@ -38,12 +38,9 @@ func stages() []stage {
 	}
 }
 
+// unit runs every package; a test that needs a program or a cluster skips itself.
 func unit(ctx context.Context, r *run) error {
-	packages, err := r.packages(ctx, notScenario)
-	if err != nil {
-		return err
-	}
-	return r.test(ctx, packages)
+	return r.test(ctx, []string{"./..."})
 }
 
 func lint(ctx context.Context, r *run) error {
@@ -62,11 +59,7 @@ func lint(ctx context.Context, r *run) error {
 // integration runs the packages of unit again: what did not look at the new
 // variables comes from the cache, what was skipped for want of them now runs.
 func integration(ctx context.Context, r *run) error {
-	packages, err := r.packages(ctx, notScenario)
-	if err != nil {
-		return err
-	}
-	return r.test(ctx, packages, "-timeout=20m")
+	return r.test(ctx, []string{"./..."}, "-timeout=20m")
 }
 
 func race(ctx context.Context, r *run) error {
@@ -122,8 +115,9 @@ func programs(ctx context.Context, r *run) error {
 // cluster brings our own node up unless KUBECONFIG names a cluster. A node that
 // this run has started is stopped at the end.
 func cluster(ctx context.Context, r *run) error {
-	if named := os.Getenv("KUBECONFIG"); named != "" {
-		fmt.Fprintf(r.out, "using the cluster of KUBECONFIG=%s\n", named)
+	if r.kubeconfig != "" {
+		fmt.Fprintln(r.out, "using the cluster that KUBECONFIG names")
+		r.set("KUBECONFIG", r.kubeconfig)
 		return nil
 	}
 	if _, err := r.output(ctx, "go", "run", "./e2e/cluster", "status"); err != nil {
@@ -143,18 +137,13 @@ func cluster(ctx context.Context, r *run) error {
 }
 
 func e2e(ctx context.Context, r *run) error {
-	packages, err := r.packages(ctx, func(path string) bool { return !notScenario(path) })
-	if err != nil {
-		return err
-	}
-	if len(packages) == 0 {
-		return fmt.Errorf("there is no package below e2e")
-	}
-	return r.test(ctx, packages, "-count=1", "-p=1", "-timeout=45m")
+	r.live = true
+	defer func() { r.live = false }()
+	return r.test(ctx, []string{"./e2e/..."}, "-count=1", "-p=1", "-timeout=45m")
 }
 
 func fuzz(ctx context.Context, r *run) error {
-	packages, err := r.packages(ctx, notScenario)
+	packages, err := r.packages(ctx, func(string) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -174,15 +163,4 @@ func fuzz(ctx context.Context, r *run) error {
 		}
 	}
 	return nil
-}
-
-// notScenario says that the tests of the package at a path of the module need no
-// cluster: all but scenarios, and of e2e what scenarios are made with.
-func notScenario(path string) bool {
-	for _, tool := range []string{"e2e/cluster", "e2e/app", "e2e/load"} {
-		if strings.HasPrefix(path, tool) {
-			return true
-		}
-	}
-	return !strings.HasPrefix(path, "e2e")
 }
