@@ -75,30 +75,3 @@ func of(h History, metric string, since time.Time) seen {
 	}
 	return s
 }
-
-// total adds the measurements up.
-func total(ms []Measurement) (stable, canary Sample) {
-	for i, m := range ms {
-		if i == 0 {
-			stable, canary = m.Stable, m.Canary
-			continue
-		}
-		stable, canary = stable.Plus(m.Stable), canary.Plus(m.Canary)
-	}
-	return stable, canary
-}
-
-// recentRequests is how many canary requests "the last interval" holds at least.
-const recentRequests = 10
-
-// recent is the last interval: the newest measurement, reaching further back
-// where it holds hardly any canary requests.
-func recent(ms []Measurement) []Measurement {
-	n := 0.0
-	for i := len(ms) - 1; i >= 0; i-- {
-		if n += ms[i].Canary.Requests; n >= recentRequests {
-			return ms[i:]
-		}
-	}
-	return ms
-}

@@ -24,7 +24,7 @@ func FieldsFor(q Query, arm Arm) Fields {
 	}
 	return Fields{
 		Namespace: q.Subject.Namespace, Canary: q.Subject.Canary, Service: v.Service,
-		Pods: withoutBackslashes(v.PodPattern), Window: window(q.To.Sub(q.From)),
+		Pods: withoutBackslashes(v.PodPattern), Window: promDuration(q.To.Sub(q.From)),
 	}
 }
 
@@ -109,8 +109,8 @@ func withoutBackslashes(pattern string) string {
 	return b.String()
 }
 
-// window is a PromQL duration in whole seconds, 1s to 5m.
-func window(d time.Duration) string {
+// promDuration is a PromQL duration in whole seconds, 1s to 5m.
+func promDuration(d time.Duration) string {
 	s := math.Round(min(max(d.Seconds(), 1), maxWindow.Seconds()))
 	return fmt.Sprintf("%.0fs", s)
 }

@@ -61,6 +61,10 @@ func (a *Acceptance) Accepted(c *AcceptanceTest) bool {
 	return a.LogEvidence() >= -math.Log(c.Beta)
 }
 
+// likeStable is how many requests at stable's rate the canary is credited with for
+// an estimate: a handful of requests says next to nothing of its own rate.
+const likeStable = 50
+
 // StillNeeded is how many more canary requests it takes, if both arms go on as so
 // far. It says too much by about a third, because it follows only the best bet.
 // False: at these rates the canary will not be accepted, or nothing was seen yet.
@@ -72,10 +76,9 @@ func (a *Acceptance) StillNeeded(c *AcceptanceTest, clump float64) (float64, boo
 		return 0, true
 	}
 	perCanary := a.Stable.N / a.Canary.N
-	one := Tick{
-		Canary: Counts{N: 1, X: (a.Canary.X + 0.5) / (a.Canary.N + 1)},
-		Stable: Counts{N: perCanary, X: perCanary * (a.Stable.X + 0.5) / (a.Stable.N + 1)},
-	}
+	stable := (a.Stable.X + 0.5) / (a.Stable.N + 1)
+	canary := (a.Canary.X + likeStable*stable) / (a.Canary.N + likeStable)
+	one := Tick{Canary: Counts{N: 1, X: canary}, Stable: Counts{N: perCanary, X: perCanary * stable}}
 	least, found := 0.0, false
 	for j, bet := range betterRates() {
 		growth := LogFactor(one, Exposure{Canary: 1, Stable: perCanary}, c.Tolerance, bet) / max(clump, 1)
