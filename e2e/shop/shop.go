@@ -125,6 +125,17 @@ func Open(ctx context.Context, space *env.Space, replicas int, first Version) (*
 	return s, s.waitSelling(ctx)
 }
 
+// Rest opens a shop without visitors and waits until its Canary is at rest.
+func (s *Shop) Rest(ctx context.Context) error {
+	if err := s.Deploy(ctx, Version{Name: "v1"}); err != nil {
+		return err
+	}
+	if err := s.Apply(ctx, manifest+"---\n"+QuickCanary); err != nil {
+		return err
+	}
+	return s.WaitCanary(ctx, "the Canary to be at rest", time.Minute, func(c *v1beta1.Canary) bool { return c.Status.Phase == v1beta1.PhaseIdle })
+}
+
 // waitSelling waits until a visitor is served.
 func (s *Shop) waitSelling(ctx context.Context) error {
 	return s.Wait(ctx, "the shop to answer", 30*time.Second, func(ctx context.Context) (bool, string, error) {

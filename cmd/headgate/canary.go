@@ -1,0 +1,39 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"headgate.dev/headgate/analysis/measure"
+	"headgate.dev/headgate/analysis/prometheus"
+	"headgate.dev/headgate/controllers/canary"
+)
+
+// addCanary adds the operator half: the reconciler of Canaries and what measures
+// for it.
+func addCanary(ctx context.Context, mgr manager.Manager, o options) error {
+	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress})
+	if err != nil {
+		return fmt.Errorf("reading --prometheus-address: %w", err)
+	}
+	answered := make(chan types.NamespacedName, 64)
+	measurer := measure.New(ctx, measure.Options{
+		Ask: source.Ask,
+		Notify: func(key types.NamespacedName) {
+			select {
+			case answered <- key:
+			case <-ctx.Done():
+			}
+		},
+	})
+	return canary.Add(mgr, canary.Options{
+		Measurer: measurer, Answered: answered, Now: time.Now, WatchNamespaces: o.watchNamespaces,
+	})
+}

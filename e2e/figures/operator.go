@@ -1,0 +1,107 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"headgate.dev/headgate/e2e/env"
+	"headgate.dev/headgate/e2e/shop"
+)
+
+// leaseEvery is how often the leader renews its lease, one request each time.
+const leaseEvery = 2 * time.Second
+
+// reading is what the operator says of itself.
+type reading struct {
+	// requests were sent to the API server since it started, memory is in bytes.
+	requests, memory float64
+}
+
+// operator reads the metrics of the leading operator.
+func operator(ctx context.Context, c *env.Cluster) (reading, error) {
+	var pods corev1.PodList
+	err := c.Client.List(ctx, &pods, client.InNamespace(env.HeadgateNamespace), client.MatchingLabels{"headgate.dev/leader": "true"})
+	if err != nil || len(pods.Items) != 1 {
+		return reading{}, fmt.Errorf("looking for the leading operator: %d pods are marked (%w)", len(pods.Items), err)
+	}
+	stream, err := c.Clientset.CoreV1().Pods(env.HeadgateNamespace).ProxyGet("http", pods.Items[0].Name, "8080", "metrics", nil).Stream(ctx)
+	if err != nil {
+		return reading{}, fmt.Errorf("reading the operator's metrics: %w", err)
+	}
+	defer func() { _ = stream.Close() }()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(stream)
+	if err != nil {
+		return reading{}, fmt.Errorf("reading the operator's metrics: %w", err)
+	}
+	return reading{
+		requests: sum(families["rest_client_requests_total"]),
+		memory:   sum(families["process_resident_memory_bytes"]),
+	}, nil
+}
+
+func sum(f *dto.MetricFamily) float64 {
+	total := 0.0
+	for _, m := range f.GetMetric() {
+		total += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return total
+}
+
+// atRest counts what Canaries cost that have nothing to do.
+func atRest(ctx context.Context, s *shop.Shop, idle time.Duration, canaries int) ([]figure, error) {
+	count := func() (float64, error) {
+		before, err := operator(ctx, s.Cluster)
+		if err != nil {
+			return 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(idle):
+		}
+		after, err := operator(ctx, s.Cluster)
+		return after.requests - before.requests, err
+	}
+	without, err := count()
+	if err != nil {
+		return nil, err
+	}
+	spaces := make([]*env.Space, 0, canaries)
+	defer func() {
+		for _, space := range spaces {
+			_ = space.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	for range canaries {
+		space, err := s.NewSpace(ctx, "rest")
+		if err != nil {
+			return nil, err
+		}
+		spaces = append(spaces, space)
+		resting := &shop.Shop{Space: space, Replicas: 1}
+		if err := resting.Rest(ctx); err != nil {
+			return nil, err
+		}
+	}
+	with, err := count()
+	if err != nil {
+		return nil, err
+	}
+	minutes := idle.Minutes()
+	return []figure{
+		{"API requests a minute without a Canary (the leader's lease)", fmt.Sprintf("%.0f", without/minutes)},
+		{fmt.Sprintf("API requests a minute with %d Canaries at rest", canaries), fmt.Sprintf("%.0f", with/minutes)},
+		{"API requests per idle Canary and minute", fmt.Sprintf("%.1f", max(0, with-without)/minutes/float64(canaries))},
+	}, nil
+}
