@@ -175,6 +175,9 @@ func (p *pass) judged() v1beta1.VerdictResult {
 		v.Result, v.Reason, v.Why = v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet, "Nothing was measured yet."
 	}
 	p.seen.Verdict = v
+	if !p.seen.Due.IsZero() {
+		p.until(p.seen.Due)
+	}
 	p.release.Metrics = v.Metrics
 	if v.Reason == "" {
 		v.Reason = string(v.Result)

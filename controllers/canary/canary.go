@@ -1,0 +1,222 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package canary runs the releases that package rollout decides: each pass
+// gathers what was seen of the cluster, asks for a decision, records the
+// Canary's status and applies the actions.
+//
+//	gather.go      objects → observation, with services.go, pods.go, routes.go
+//	route.go       the arithmetic and the edits of a route, pure
+//	apply.go       action → API writes, one function per action
+//	watches.go     which change concerns which Canary
+package canary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/controllers/rollout"
+)
+
+// fieldManager is the name under which Headgate's changes are recorded.
+const fieldManager = "headgate"
+
+// Measurer keeps the measurements of releases under way. Its methods never wait.
+type Measurer interface {
+	// Collect gives what is known of a release at its present step, and starts
+	// what is due.
+	Collect(key types.NamespacedName, attempt int64, plan analysis.Plan, now time.Time) analysis.History
+	// Forget drops a release.
+	Forget(key types.NamespacedName)
+}
+
+// Options are what the reconciler works with.
+type Options struct {
+	// Measurer is required.
+	Measurer Measurer
+	// Answered names Canaries for which the Measurer has got an answer. May be nil.
+	Answered <-chan types.NamespacedName
+	// Now is the clock. Required.
+	Now func() time.Time
+	// WatchNamespaces are the namespaces of the manager's cache; empty is all.
+	WatchNamespaces []string
+	// Concurrency is how many Canaries are looked after at a time. Default 4.
+	Concurrency int
+}
+
+// reconciler looks after one Canary at a time.
+type reconciler struct {
+	client   client.Client // reads from the cache, and waits for its own writes there
+	live     client.Reader // reads from the API server
+	events   events.EventRecorder
+	options  Options
+	hasGRPC  bool
+	hasRoute bool
+}
+
+// +kubebuilder:rbac:groups=headgate.dev,resources=canaries,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=headgate.dev,resources=canaries/status,verbs=patch
+// +kubebuilder:rbac:groups=headgate.dev,resources=canaries/finalizers,verbs=update
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Reconcile makes one pass for a Canary.
+func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	c := &v1beta1.Canary{}
+	if err := r.client.Get(ctx, req.NamespacedName, c); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.options.Measurer.Forget(req.NamespacedName)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("reading the Canary: %w", err)
+	}
+	now := r.options.Now()
+	w, err := r.gather(ctx, c, now)
+	if err != nil {
+		return settled(err)
+	}
+	d := rollout.Decide(rollout.Input{Canary: c, Seen: w.seen, Now: now})
+
+	var urgent error
+	if d.Urgent {
+		// What takes traffic back comes first. Where it fails, the status is
+		// recorded all the same and the next pass asks for it again.
+		urgent = r.apply(ctx, w, d.Actions)
+		d.Actions = nil
+	}
+	if err := r.record(ctx, c, d); err != nil {
+		return settled(errors.Join(urgent, fmt.Errorf("recording the status: %w", err)))
+	}
+	if urgent != nil {
+		return settled(urgent)
+	}
+	if err := r.apply(ctx, w, d.Actions); err != nil {
+		return settled(err)
+	}
+	return reconcile.Result{RequeueAfter: d.After}, nil
+}
+
+// record writes the status if it changed, refusing to write over one it has not
+// seen, and then tells what is new.
+func (r *reconciler) record(ctx context.Context, c *v1beta1.Canary, d rollout.Decision) error {
+	if !equality.Semantic.DeepEqual(c.Status, d.Status) {
+		next := c.DeepCopy()
+		next.Status = d.Status
+		patch := client.MergeFromWithOptions(c, client.MergeFromWithOptimisticLock{})
+		if err := r.client.Status().Patch(ctx, next, patch, client.FieldOwner(fieldManager)); err != nil {
+			return err
+		}
+		c.ResourceVersion = next.ResourceVersion
+	}
+	for _, e := range d.Events {
+		kind := "Normal"
+		if e.Warning {
+			kind = "Warning"
+		}
+		r.events.Eventf(c, nil, kind, e.Reason, "Release", "%s", e.Note)
+	}
+	return nil
+}
+
+// settled turns an error into what the queue should do about it: a lost race
+// is news, not a failure.
+func settled(err error) (reconcile.Result, error) {
+	if raced(err) {
+		return reconcile.Result{RequeueAfter: 20 * time.Millisecond}, nil
+	}
+	return reconcile.Result{}, err
+}
+
+var errChanged = errors.New("the object changed since it was read")
+
+// raced is true where an object was not the one that was read.
+func raced(err error) bool {
+	for _, e := range flatten(err) {
+		switch {
+		case errors.Is(e, errChanged), apierrors.IsConflict(e), apierrors.IsAlreadyExists(e):
+		case apierrors.IsInvalid(e) && strings.Contains(e.Error(), "rejected our request due to an error in our request"):
+			// A test of a JSON patch failed.
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []error
+		for _, e := range joined.Unwrap() {
+			out = append(out, flatten(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
+
+// forbidden gives the sentence for a missing permission, if err is one.
+func forbidden(err error) *rollout.Problem {
+	if !apierrors.IsForbidden(err) {
+		return nil
+	}
+	return &rollout.Problem{Reason: v1beta1.ReasonNotAllowed, Message: fmt.Sprintf(
+		"Headgate may not read what the release depends on: %v. Grant it with the roles of Headgate's chart, or add this namespace to watchNamespaces.", err)}
+}
+
+// plan says what is measured of a release.
+func plan(c *v1beta1.Canary, w *world) analysis.Plan {
+	release := c.Status.Release
+	ports := make([]int32, 0, 2)
+	for _, p := range w.service.Spec.Ports {
+		ports = append(ports, p.Port)
+	}
+	slices.Sort(ports)
+	version := func(service, hash string) analysis.Version {
+		v := analysis.Version{Service: service, Ports: ports}
+		if rs := w.sets[hash]; rs != nil {
+			v.PodPattern = rs.Name + "-[a-z0-9]+"
+		}
+		return v
+	}
+	return analysis.PlanFor(c.Spec.Analysis, analysis.Subject{
+		Namespace: c.Namespace, Canary: c.Name,
+		StableVersion: version(w.service.Name, release.Stable),
+		CanaryVersion: version(twinName(w.service.Name), release.Revision),
+		Since:         release.ConfirmedAt.Time,
+		Weight:        c.Status.Weight,
+	})
+}
+
+var _ reconcile.Reconciler = (*reconciler)(nil)
+
+// Add makes the reconciler of Canaries a part of the manager.
+func Add(mgr ctrl.Manager, options Options) error {
+	if options.Concurrency <= 0 {
+		options.Concurrency = 4
+	}
+	// Own writes must be seen by the next pass. With several namespaces in the
+	// cache that is not available; every write is locked by what was read anyway.
+	consistent := len(options.WatchNamespaces) <= 1
+	cached, err := client.New(mgr.GetConfig(), client.Options{
+		Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient(),
+		Cache: &client.CacheOptions{Reader: mgr.GetCache(), Unstructured: true, EnableReadYourWritesConsistency: &consistent},
+	})
+	if err != nil {
+		return fmt.Errorf("making the operator's client: %w", err)
+	}
+	r := &reconciler{client: cached, live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("headgate.dev/canary"), options: options}
+	return r.watch(mgr)
+}
