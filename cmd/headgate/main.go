@@ -60,6 +60,9 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	if err := addCanary(ctx, mgr, o); err != nil {
+		return err
+	}
 	if o.gatewayEnabled {
 		if err := addGateway(ctx, mgr, o, log); err != nil {
 			return err
