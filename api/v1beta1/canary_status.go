@@ -12,6 +12,7 @@ type CanaryStatus struct {
 	// Phase in one word, for people.
 	Phase Phase `json:"phase,omitempty"`
 	// Weight is the canary's share of the traffic that was asked for last, in percent.
+	// +optional
 	Weight int32 `json:"weight"`
 	// Step is the current step for people: "2/4". Empty at rest.
 	Step string `json:"step,omitempty"`
