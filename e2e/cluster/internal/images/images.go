@@ -33,12 +33,13 @@ import (
 
 // Image is one image, written to an archive.
 type Image struct {
-	Name    string `json:"name"`
-	Archive string `json:"archive"`
+	Name string `json:"name"`
+	// Archive is empty for an image that is named but not made.
+	Archive string `json:"archive,omitempty"`
 	// Refs are the names under which the archive is imported; the first is the
 	// one to use in a manifest.
 	Refs   []string `json:"refs"`
-	Digest string   `json:"digest"`
+	Digest string   `json:"digest,omitempty"`
 }
 
 // Maker makes images of one source tree.
@@ -54,8 +55,10 @@ type Maker struct {
 type recipe struct {
 	name string
 	// refs are fixed names; an image without any gets a moving and a digest tag.
-	refs  []string
-	files func(context.Context, Maker) ([]oci.File, error)
+	refs []string
+	// public says that refs can be pulled from their registry, where there is one.
+	public bool
+	files  func(context.Context, Maker) ([]oci.File, error)
 	// entrypoint and workDir are those that upstream's image has, where there is one.
 	entrypoint string
 	workDir    string
@@ -78,12 +81,14 @@ func recipes() []recipe {
 		{
 			name:       "envoy",
 			refs:       []string{"docker.io/envoyproxy/envoy:distroless-v" + EnvoyVersion},
+			public:     true,
 			entrypoint: "/usr/local/bin/envoy",
 			files:      envoyFiles,
 		},
 		{
 			name:       "prometheus",
 			refs:       []string{"docker.io/prom/prometheus:v3.16.0"}, // module version v0.316.0
+			public:     true,
 			entrypoint: "/bin/prometheus",
 			workDir:    "/prometheus",
 			files:      fromProgram("prometheus", "prometheus", "/bin/prometheus"),
@@ -95,6 +100,7 @@ func recipes() []recipe {
 				"registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0",
 				"registry.k8s.io/gateway-api/conformance/echo-basic:v0.2.0",
 			},
+			public:     true,
 			entrypoint: "/echo-basic",
 			files:      fromProgram("echo", "echo-basic", "/echo-basic"),
 		},
@@ -108,6 +114,20 @@ func Names() []string {
 		names = append(names, r.name)
 	}
 	return names
+}
+
+// ForOthers lists the images that another cluster needs of us, and returns those
+// that it pulls by itself.
+func ForOthers() (made []string, pulled []Image) {
+	for _, r := range recipes() {
+		switch {
+		case r.public:
+			pulled = append(pulled, Image{Name: r.name, Refs: r.refs})
+		case r.name == "headgate", r.name == "app":
+			made = append(made, r.name)
+		}
+	}
+	return made, pulled
 }
 
 // ErrNoSource says that the source tree has no program for an image.

@@ -6,10 +6,12 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -148,12 +150,27 @@ func removeNetwork(ctx context.Context) error {
 		}
 	}
 	if netnsMounted() {
-		return run(ctx, "ip", "netns", "delete", layout.NetNS)
-	}
-	if err := os.Remove(netnsPath); err != nil && !os.IsNotExist(err) {
+		if err := run(ctx, "ip", "netns", "delete", layout.NetNS); err != nil {
+			return err
+		}
+	} else if err := os.Remove(netnsPath); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	return nil
+	return removeEmptyNetNSFolder()
+}
+
+// removeEmptyNetNSFolder removes the folder of named namespaces, which the first
+// `ip netns add` mounts onto itself, when nobody has a namespace in it.
+func removeEmptyNetNSFolder() error {
+	dir := filepath.Dir(netnsPath)
+	names, err := os.ReadDir(dir)
+	if err != nil || len(names) > 0 {
+		return nil //nolint:nilerr // no folder is what is wanted
+	}
+	if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("unmounting %s: %w", dir, err)
+	}
+	return os.Remove(dir)
 }
 
 func netnsMounted() bool {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -223,6 +224,19 @@ func TestPKI(t *testing.T) {
 			t.Errorf("ensurePKI = %v, %v; want created", created, err)
 		}
 	})
+}
+
+func TestMissingToolsAreNamedWithTheCommandThatInstallsThem(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // a machine that is not Debian and has nothing
+	err := installTools(t.Context(), Node{Out: io.Discard})
+	if err == nil {
+		t.Fatal("nothing is missing")
+	}
+	for _, want := range []string{"apt-get install --yes --no-install-recommends runc iproute2 nftables", "conntrack"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not name %q", err, want)
+		}
+	}
 }
 
 func TestWriteFilesKeepsWhatIsThere(t *testing.T) {
