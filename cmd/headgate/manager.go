@@ -23,6 +23,7 @@ import (
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/controllers/gateway"
 	"headgate.dev/headgate/controllers/leader"
 )
 
@@ -90,7 +91,7 @@ func newManager(ctx context.Context, cfg *rest.Config, o options) (manager.Manag
 }
 
 func cacheOptions(namespaces []string) cache.Options {
-	options := cache.Options{DefaultTransform: cache.TransformStripManagedFields()}
+	options := cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: gateway.CacheByObject()}
 	for _, n := range namespaces {
 		if options.DefaultNamespaces == nil {
 			options.DefaultNamespaces = map[string]cache.Config{}

@@ -112,12 +112,19 @@ func refusal(typeURL, resource, message string) string {
 	return fmt.Sprintf("a proxy refused %s and keeps the former one: %s", what, message)
 }
 
-// collect drops what no proxy can still be using.
-func (r *reconciler) collect() {
+// acknowledged tells whether every connected proxy has what was published last.
+func (r *reconciler) acknowledged() bool {
 	for key := range r.published {
 		if state := r.options.Server.State(key); state.Connected > 0 && state.Acked < state.Published {
-			return
+			return false
 		}
 	}
-	r.endpoints.collect()
+	return true
+}
+
+// collect drops what no proxy can still be using.
+func (r *reconciler) collect() {
+	if r.acknowledged() {
+		r.endpoints.collect()
+	}
 }

@@ -35,6 +35,8 @@ type reconciler struct {
 
 	// graph is that of the last pass over the world.
 	graph *graph.Graph
+	// patience is until when statuses wait for acknowledgements.
+	patience time.Time
 	// published is what the proxies of each Gateway were given.
 	published map[types.NamespacedName]*published
 	// proxies is what is known about the infrastructure of each Gateway.
@@ -56,6 +58,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	r.graph = graph.Build(resources)
 	published := r.publish(ctx, r.graph)
+	r.patience = r.options.Now().Add(ackPatience)
 	due, applied := r.applyAll(ctx, r.graph, resources.Services)
 	result, recorded := r.record(ctx)
 	if result.RequeueAfter == 0 {
@@ -64,6 +67,11 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	// A part that failed does not keep the others from being done.
 	return result, errors.Join(published, applied, recorded)
 }
+
+// ackPatience is how long a status waits for the proxies' acknowledgement, which
+// usually takes milliseconds: so a change costs one write, not one that says
+// Pending and one that says Programmed.
+const ackPatience = 100 * time.Millisecond
 
 // conflictDelay is how long the cache may take to show what a refused write missed.
 const conflictDelay = 50 * time.Millisecond
@@ -75,6 +83,10 @@ const statusWriters = 8
 
 // record writes the statuses that differ from what the objects have.
 func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
+	if wait := r.patience.Sub(r.options.Now()); wait > 0 && !r.acknowledged() {
+		r.options.Changes.notifyAfter(wait) // or earlier, by the server
+		return reconcile.Result{}, nil
+	}
 	r.useLatest()
 	updates := status.Updates(r.graph, r.programmed(), r.controller, metav1.NewTime(r.options.Now()))
 	conflicts := make([]bool, len(updates))

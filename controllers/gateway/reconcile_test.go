@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
@@ -374,5 +376,45 @@ func TestAtRestNothingIsWritten(t *testing.T) {
 	after := versions()
 	if b, a := strings.Fields(before), strings.Fields(after); strings.Join(b[1:], " ") != strings.Join(a[1:], " ") {
 		t.Errorf("versions were %s and are %s: something was written at rest", before, after)
+	}
+}
+
+func TestAChangeOfARouteCostsOneStatusWrite(t *testing.T) {
+	e := start(t)
+	e.gateway("web", nil)
+	e.serve("web")
+	e.service("shop")
+	e.route("shop", nil)
+	programmed := v1beta1.RouteConditionProgrammed + "=True Programmed"
+	e.routeHas("shop", programmed)
+	web, err := client.NewWithWatch(config, client.Options{Scheme: e.Scheme()})
+	e.must(err)
+	w, err := web.Watch(e.Context(), &gwv1.HTTPRouteList{}, client.InNamespace(e.ns))
+	e.must(err)
+	defer w.Stop()
+	const changes = 5
+	for i := range changes {
+		r := &gwv1.HTTPRoute{}
+		e.must(e.get("shop", r))
+		before := r.DeepCopy()
+		r.Spec.Rules[0].BackendRefs[0].Weight = ptr.To(int32(i + 10))
+		e.must(e.Patch(e.Context(), r, client.MergeFrom(before)))
+		e.routeHas("shop", programmed)
+	}
+	statuses := 0
+	for end := time.After(300 * time.Millisecond); ; {
+		select {
+		case event := <-w.ResultChan():
+			r, ok := event.Object.(*gwv1.HTTPRoute)
+			if ok && len(r.Status.Parents) > 0 && r.Status.Parents[0].Conditions[0].ObservedGeneration == r.Generation && event.Type == apiwatch.Modified {
+				statuses++
+			}
+			continue
+		case <-end:
+		}
+		break
+	}
+	if statuses != changes {
+		t.Errorf("%d changes of the route made %d writes of its status, want one each", changes, statuses)
 	}
 }

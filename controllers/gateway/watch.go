@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"context"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -94,8 +95,8 @@ func serviceNews(before, after client.Object) bool {
 	b, okB := after.(*corev1.Service)
 	return !okA || !okB || !equality.Semantic.DeepEqual(a.Spec, b.Spec) ||
 		!equality.Semantic.DeepEqual(a.Status.LoadBalancer, b.Status.LoadBalancer) ||
-		isManaged(b) && !equality.Semantic.DeepEqual(a.ObjectMeta.Labels, b.ObjectMeta.Labels) ||
-		isManaged(b) && !equality.Semantic.DeepEqual(a.ObjectMeta.Annotations, b.ObjectMeta.Annotations)
+		isManaged(b) && !equality.Semantic.DeepEqual(a.Labels, b.Labels) ||
+		isManaged(b) && !equality.Semantic.DeepEqual(a.Annotations, b.Annotations)
 }
 
 func deploymentNews(before, after client.Object) bool {
@@ -137,6 +138,11 @@ func (c *Changes) Notify(types.NamespacedName) {
 	case c.events <- event.GenericEvent{Object: &gwv1.Gateway{}}:
 	default:
 	}
+}
+
+// notifyAfter is Notify after a time.
+func (c *Changes) notifyAfter(d time.Duration) {
+	time.AfterFunc(d, func() { c.Notify(types.NamespacedName{}) })
 }
 
 func (c *Changes) source() source.Source {

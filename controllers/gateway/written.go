@@ -37,7 +37,8 @@ func (w *written) latest(o client.Object) client.Object {
 	if ours == nil {
 		return o
 	}
-	if order, err := resourceversion.CompareResourceVersion(o.GetResourceVersion(), ours.GetResourceVersion()); err == nil && order < 0 {
+	order, err := resourceversion.CompareResourceVersion(o.GetResourceVersion(), ours.GetResourceVersion())
+	if o == ours || err == nil && order < 0 {
 		return ours
 	}
 	delete(w.objects, o.GetUID()) // the cache has caught up

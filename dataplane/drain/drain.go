@@ -57,56 +57,58 @@ func Handler(o Options) http.Handler {
 			http.Error(w, "the token is wrong: only the kubelet drains a proxy", http.StatusForbidden)
 			return
 		}
-		start := time.Now()
-		reason, err := drain(req.Context(), o)
+		reason, took, err := drain(req.Context(), o)
 		if err != nil {
-			o.Log.Error(err, "Draining the proxy ended early", "after", time.Since(start).String())
+			o.Log.Error(err, "Draining the proxy ended early", "after", took.String())
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
 		}
-		o.Log.Info("Drained the proxy", "after", time.Since(start).String(), "because", reason)
+		o.Log.Info("Drained the proxy", "after", took.String(), "because", reason)
 		fmt.Fprintln(w, reason)
 	})
 	return mux
 }
 
-// drain gives the reason why the proxy can be stopped now.
-func drain(ctx context.Context, o Options) (string, error) {
+// drain gives the reason why the proxy can be stopped now, and how long it took.
+func drain(ctx context.Context, o Options) (reason string, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.MaxTime)
 	defer cancel()
 	for _, path := range []string{"/healthcheck/fail", "/drain_listeners?graceful&skip_exit"} {
 		if _, err := o.ask(ctx, http.MethodPost, path); err != nil {
-			return "", err
+			return "", 0, err
 		}
 	}
-	start := time.Now()
 	ticker := time.NewTicker(o.Poll)
 	defer ticker.Stop()
+	var start time.Time
 	quiet := false
 	for {
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return "the longest time was over, with requests running", nil
+				return "the longest time was over, with requests running", o.MaxTime, nil
 			}
-			return "", ctx.Err()
-		case <-ticker.C:
+			return "", took, ctx.Err()
+		case tick := <-ticker.C:
+			if start.IsZero() {
+				start = tick.Add(-o.Poll)
+			}
+			took = tick.Sub(start)
 		}
 		load, err := o.load(ctx)
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
 			continue
 		case err != nil:
-			return "", err
+			return "", took, err
 		}
-		elapsed := time.Since(start)
 		switch {
-		case elapsed < o.Notice:
+		case took < o.Notice:
 		case load.connections == 0:
-			return "every connection is closed", nil
-		case elapsed >= o.DrainTime && load.requests == 0 && quiet:
+			return "every connection is closed", took, nil
+		case took >= o.DrainTime && load.requests == 0 && quiet:
 			// Twice in a row, so that a request between two looks is not cut.
-			return "no request is running, connections are idle", nil
+			return "no request is running, connections are idle", took, nil
 		}
 		quiet = load.requests == 0
 	}

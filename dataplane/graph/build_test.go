@@ -139,28 +139,34 @@ func TestGatewayProblems(t *testing.T) {
 	checkProblems(t, []problemCase{
 		{"a plain Gateway has none", []string{gateway(http)}, nil},
 		{
-			"parametersRef is refused", []string{gateway(http, "infrastructure: {parametersRef: {group: a.b, kind: C, name: d}}")},
+			"parametersRef is refused",
+			[]string{gateway(http, "infrastructure: {parametersRef: {group: a.b, kind: C, name: d}}")},
 			[]string{"gateway web: Accepted/InvalidParameters | remove it"},
 		},
 		{
-			"an address of an unknown type is refused", []string{gateway(http, "addresses: [{type: a.b/c, value: x}]")},
+			"an address of an unknown type is refused",
+			[]string{gateway(http, "addresses: [{type: a.b/c, value: x}]")},
 			[]string{"gateway web: Accepted/UnsupportedAddress | only IPAddress"},
 		},
 		{"an empty address asks for any", []string{gateway(http, "addresses: [{type: IPAddress}]")}, nil},
 		{
-			"an address that is none is refused", []string{gateway(http, "addresses: [{value: 10.0.0.256}]")},
+			"an address that is none is refused",
+			[]string{gateway(http, "addresses: [{value: 10.0.0.256}]")},
 			[]string{"gateway web: Accepted/UnsupportedAddress | IPv4 or IPv6"},
 		},
 		{
-			"client certificates cannot be asked for silently", []string{gateway(http, "tls: {frontend: {default: {validation: {caCertificateRefs: []}}}}")},
+			"client certificates cannot be asked for silently",
+			[]string{gateway(http, "tls: {frontend: {default: {validation: {caCertificateRefs: []}}}}")},
 			[]string{"gateway web: Accepted/Invalid | spec.tls.frontend"},
 		},
 		{
-			"no listener that can be served: the Gateway is not accepted", []string{gateway("- {name: a, port: 1, protocol: INVALID}")},
+			"no listener that can be served: the Gateway is not accepted",
+			[]string{gateway("- {name: a, port: 1, protocol: INVALID}")},
 			[]string{"gateway web: Accepted/ListenersNotValid | no listener", "listener a: Accepted/UnsupportedProtocol | HTTP or HTTPS"},
 		},
 		{
-			"one of two can be served", []string{gateway(http + "\n- {name: a, port: 53, protocol: UDP}")},
+			"one of two can be served",
+			[]string{gateway(http + "\n- {name: a, port: 53, protocol: UDP}")},
 			[]string{`gateway web: Accepted/ListenersNotValid | listeners "a"`, "listener a: Accepted/UnsupportedProtocol"},
 		},
 	})
@@ -171,18 +177,21 @@ func TestListenerProblems(t *testing.T) {
 	checkProblems(t, []problemCase{
 		{"different hosts share a port", []string{gateway("- {name: a, port: 80, protocol: HTTP, hostname: a.com}\n- {name: b, port: 80, protocol: HTTP, hostname: '*.a.com'}\n" + http)}, nil},
 		{
-			"two listeners with one host both lose", []string{gateway("- {name: a, port: 80, protocol: HTTP, hostname: A.com}\n- {name: b, port: 80, protocol: HTTP, hostname: a.com}\n- {name: c, port: 81, protocol: HTTP}")},
+			"two listeners with one host both lose",
+			[]string{gateway("- {name: a, port: 80, protocol: HTTP, hostname: A.com}\n- {name: b, port: 80, protocol: HTTP, hostname: a.com}\n- {name: c, port: 81, protocol: HTTP}")},
 			[]string{"gateway web: Accepted/ListenersNotValid", "listener a: Conflicted/HostnameConflict | host a.com", "listener b: Conflicted/HostnameConflict"},
 		},
 		{
-			"different protocols on a port both lose", []string{gateway(http + "\n" + strings.Replace(fmt.Sprintf(https, ""), "443", "80", 1))},
+			"different protocols on a port both lose",
+			[]string{gateway(http + "\n" + strings.Replace(fmt.Sprintf(https, ""), "443", "80", 1))},
 			[]string{
 				"gateway web: Accepted/ListenersNotValid | no listener", "listener http: Conflicted/ProtocolConflict",
 				"listener s: ResolvedRefs/InvalidCertificateRef", "listener s: Conflicted/ProtocolConflict",
 			},
 		},
 		{
-			"overlapping hosts of HTTPS are shown, and served", []string{gateway("- {name: a, port: 443, protocol: HTTPS, hostname: a.b.com}\n- {name: b, port: 443, protocol: HTTPS, hostname: '*.b.com'}")},
+			"overlapping hosts of HTTPS are shown, and served",
+			[]string{gateway("- {name: a, port: 443, protocol: HTTPS, hostname: a.b.com}\n- {name: b, port: 443, protocol: HTTPS, hostname: '*.b.com'}")},
 			[]string{
 				"listener a: ResolvedRefs/InvalidCertificateRef | certificateRefs is empty", "listener a: OverlappingTLSConfig/OverlappingHostnames | *.b.com",
 				"listener b: ResolvedRefs/InvalidCertificateRef", "listener b: OverlappingTLSConfig/OverlappingHostnames",
@@ -191,11 +200,13 @@ func TestListenerProblems(t *testing.T) {
 		{"the proxy's own port is refused", []string{gateway("- {name: a, port: 19001, protocol: HTTP}\n" + http)}, []string{"gateway", "listener a: Accepted/PortUnavailable | proxy itself"}},
 		{"the port that stands for a low one is refused", []string{gateway("- {name: a, port: 10080, protocol: HTTP}\n" + http)}, []string{"gateway", "listener a: Accepted/PortUnavailable | on port 80"}},
 		{
-			"an unknown kind of route is refused", []string{gateway("- {name: a, port: 80, protocol: HTTP, allowedRoutes: {kinds: [{kind: X}, {kind: HTTPRoute}]}}")},
+			"an unknown kind of route is refused",
+			[]string{gateway("- {name: a, port: 80, protocol: HTTP, allowedRoutes: {kinds: [{kind: X}, {kind: HTTPRoute}]}}")},
 			[]string{"listener a: ResolvedRefs/InvalidRouteKinds | names X"},
 		},
 		{
-			"a bad selector is refused", []string{gateway("- {name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: Like}]}}}}\n- {name: c, port: 81, protocol: HTTP}")},
+			"a bad selector is refused",
+			[]string{gateway("- {name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: Like}]}}}}\n- {name: c, port: 81, protocol: HTTP}")},
 			[]string{"gateway", "listener a: Accepted/UnsupportedValue | selector"},
 		},
 		{"a Secret must exist", []string{gateway(fmt.Sprintf(https, "{name: gone}"))}, []string{"listener s: ResolvedRefs/InvalidCertificateRef | default/gone does not exist"}},
@@ -211,7 +222,8 @@ func TestListenerProblems(t *testing.T) {
 			[]string{"listener s: ResolvedRefs/InvalidCertificateRef | finance/gone does not exist"},
 		},
 		{
-			"a Secret needs a key pair", []string{gateway(fmt.Sprintf(https, "{name: bad}")), "---\nkind: Secret\nmetadata: {name: bad}\nstringData: {tls.crt: Hello, tls.key: Hello}"},
+			"a Secret needs a key pair",
+			[]string{gateway(fmt.Sprintf(https, "{name: bad}")), "---\nkind: Secret\nmetadata: {name: bad}\nstringData: {tls.crt: Hello, tls.key: Hello}"},
 			[]string{"listener s: ResolvedRefs/InvalidCertificateRef | cannot be used"},
 		},
 		{"options are not ignored", []string{gateway("- {name: a, port: 443, protocol: HTTPS, tls: {options: {a.b/c: d}}}")}, []string{"gateway", "listener a: Accepted/UnsupportedValue | a.b/c", "listener a: ResolvedRefs/InvalidCertificateRef"}},
@@ -257,7 +269,8 @@ func TestRuleProblems(t *testing.T) {
 		{"retries are refused", whole("retry: {attempts: 2}"), with("retry")},
 		{"session persistence is refused", whole("sessionPersistence: {}"), with("sessionPersistence")},
 		{
-			"one bad rule of two is partially invalid", []string{gateway(http), two("retry: {attempts: 2}")},
+			"one bad rule of two is partially invalid",
+			[]string{gateway(http), two("retry: {attempts: 2}")},
 			[]string{"route r: PartiallyInvalid/UnsupportedValue | Dropped Rule", "rule 1: Accepted/UnsupportedValue | spec.rules[1]"},
 		},
 		{"a filter without settings is refused", whole("filters: [{type: URLRewrite}]"), with("settings are missing")},
@@ -308,7 +321,8 @@ func TestBackendProblems(t *testing.T) {
 		{"an external name", to("{name: outside, port: 80}"), []string{"backend 0.0: ResolvedRefs/InvalidKind | ExternalName"}},
 		{"a protocol that is not spoken", to("{name: secure, port: 443}"), []string{"backend 0.0: ResolvedRefs/UnsupportedProtocol | https"}},
 		{
-			"WebSockets are not for gRPC", []string{gateway(http), strings.Replace(route("rules: [{backendRefs: [{name: secure, port: 80}]}]"), "HTTPRoute", "GRPCRoute", 1)},
+			"WebSockets are not for gRPC",
+			[]string{gateway(http), strings.Replace(route("rules: [{backendRefs: [{name: secure, port: 80}]}]"), "HTTPRoute", "GRPCRoute", 1)},
 			[]string{"backend 0.0: ResolvedRefs/UnsupportedProtocol | kubernetes.io/ws"},
 		},
 		{

@@ -44,7 +44,7 @@ func buildHTTPRule(i int, namespace string, src gwv1.HTTPRouteRule, refs referen
 	if src.Retry != nil {
 		rule.Problems = append(rule.Problems, filterUnsupported(field, "retry"))
 	}
-	if src.SessionPersistence != nil {
+	if src.SessionPersistence != nil { //nolint:staticcheck // it is deprecated, and refused rather than ignored
 		rule.Problems = append(rule.Problems, filterUnsupported(field, "sessionPersistence"))
 	}
 	for j, ref := range src.BackendRefs {

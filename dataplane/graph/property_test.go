@@ -4,49 +4,17 @@
 package graph_test
 
 import (
-	"maps"
-	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/goldens"
 )
-
-// shuffled puts the same objects into new maps in another order.
-func shuffled(t *testing.T, r graph.Resources) graph.Resources {
-	t.Helper()
-	var all []client.Object
-	all = appendAll(all, r.GatewayClasses)
-	all = appendAll(all, r.Gateways)
-	all = appendAll(all, r.HTTPRoutes)
-	all = appendAll(all, r.GRPCRoutes)
-	all = appendAll(all, r.ReferenceGrants)
-	all = appendAll(all, r.Namespaces)
-	all = appendAll(all, r.Services)
-	all = appendAll(all, r.Secrets)
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	out := goldens.Empty()
-	for _, o := range all {
-		if err := goldens.Add(&out, o); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return out
-}
-
-func appendAll[K comparable, T client.Object](all []client.Object, m map[K]T) []client.Object {
-	for o := range maps.Values(m) {
-		all = append(all, o)
-	}
-	return all
-}
 
 // outline is the graph as text, without the pointers that make a circle of it.
 func outline(g *graph.Graph) []string {
@@ -74,7 +42,7 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 	for _, c := range goldens.Cases(t) {
 		want := graph.Build(c.Resources)
 		for range 5 {
-			got := graph.Build(shuffled(t, c.Resources))
+			got := graph.Build(goldens.Shuffled(c.Resources))
 			if diff := cmp.Diff(outline(want), outline(got)); diff != "" {
 				t.Errorf("%s: the graph depends on the order:\n%s", c.Name, diff)
 			}
@@ -84,7 +52,7 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 
 func TestArgumentsAreNotModified(t *testing.T) {
 	for _, c := range goldens.Cases(t) {
-		before := shuffled(t, c.Resources)
+		before := goldens.Shuffled(c.Resources)
 		deepCopy(before.Gateways, (*gwv1.Gateway).DeepCopy)
 		deepCopy(before.HTTPRoutes, (*gwv1.HTTPRoute).DeepCopy)
 		deepCopy(before.GRPCRoutes, (*gwv1.GRPCRoute).DeepCopy)

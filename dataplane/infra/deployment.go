@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	// ConfigDir is where Options.Files are mounted, BootstrapFile the one that Envoy reads first.
-	ConfigDir     = "/etc/headgate"
+	// ConfigDir is where Options.Files are mounted.
+	ConfigDir = "/etc/headgate"
+	// BootstrapFile is the one of Options.Files that Envoy reads first.
 	BootstrapFile = "bootstrap.json"
 	// nonroot is the user of the distroless images.
 	nonroot = 65532

@@ -59,8 +59,9 @@ const CertDir = "/var/run/headgate/tls"
 
 // Keys of the client certificate's Secret, also the names of the files in CertDir.
 const (
-	CertFile, KeyFile = corev1.TLSCertKey, corev1.TLSPrivateKeyKey
-	AuthorityFile     = "ca.crt"
+	CertFile      = corev1.TLSCertKey
+	KeyFile       = corev1.TLSPrivateKeyKey
+	AuthorityFile = "ca.crt"
 )
 
 // Objects run the proxies of one Gateway.

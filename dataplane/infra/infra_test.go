@@ -31,7 +31,7 @@ func options() Options {
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
 		},
 		DrainSeconds: 20, MaxDrainSeconds: 300,
-		Bootstrap: []byte(`{"node":{}}`), Certificate: []byte("cert"), Key: []byte("key"), Authority: []byte("ca"),
+		Files: map[string][]byte{BootstrapFile: []byte(`{"node":{}}`)}, Certificate: []byte("cert"), Key: []byte("key"), Authority: []byte("ca"),
 	}
 }
 
@@ -106,7 +106,7 @@ func TestWhatRestartsPods(t *testing.T) {
 		{"an address is asked for", func(gw *gwv1.Gateway) { gw.Spec.Addresses = []gwv1.GatewaySpecAddress{{Value: "192.0.2.1"}} }, nil, false},
 		{"the certificate is rotated", nil, func(o *Options) { o.Certificate, o.Key = []byte("c2"), []byte("k2") }, false},
 		{"the replicas change", nil, func(o *Options) { o.Replicas = 3 }, false},
-		{"the bootstrap changes", nil, func(o *Options) { o.Bootstrap = []byte("{}") }, true},
+		{"the bootstrap changes", nil, func(o *Options) { o.Files = map[string][]byte{BootstrapFile: []byte("{}")} }, true},
 		{"the image changes", nil, func(o *Options) { o.ProxyImage = "envoy:2" }, true},
 		{"a label is asked for", func(gw *gwv1.Gateway) { gw.Spec.Infrastructure.Labels["x"] = "y" }, nil, true},
 	}

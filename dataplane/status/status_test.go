@@ -334,3 +334,14 @@ func TestArbitraryObjectsGetTheSameStatusTwice(t *testing.T) {
 		}
 	}
 }
+
+func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
+	for _, c := range goldens.Cases(t) {
+		g := graph.Build(c.Resources)
+		want := Updates(g, confirmed(g), v1beta1.ControllerName, now)
+		g = graph.Build(goldens.Shuffled(c.Resources))
+		if diff := cmp.Diff(want, Updates(g, confirmed(g), v1beta1.ControllerName, now)); diff != "" {
+			t.Errorf("%s: the statuses depend on the order:\n%s", c.Name, diff)
+		}
+	}
+}

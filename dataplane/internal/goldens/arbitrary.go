@@ -4,6 +4,9 @@
 package goldens
 
 import (
+	"maps"
+	"math/rand/v2"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -68,3 +71,29 @@ func Arbitrary(seed int64) graph.Resources {
 }
 
 func pick(c randfill.Continue, values ...string) string { return values[c.Intn(len(values))] }
+
+// Shuffled puts the same objects into new maps, in another order.
+func Shuffled(r graph.Resources) graph.Resources {
+	var all []client.Object
+	all = appendAll(all, r.GatewayClasses)
+	all = appendAll(all, r.Gateways)
+	all = appendAll(all, r.HTTPRoutes)
+	all = appendAll(all, r.GRPCRoutes)
+	all = appendAll(all, r.ReferenceGrants)
+	all = appendAll(all, r.Namespaces)
+	all = appendAll(all, r.Services)
+	all = appendAll(all, r.Secrets)
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	out := Empty()
+	for _, o := range all {
+		_ = Add(&out, o) // they are of kinds that Add knows
+	}
+	return out
+}
+
+func appendAll[K comparable, T client.Object](all []client.Object, m map[K]T) []client.Object {
+	for o := range maps.Values(m) {
+		all = append(all, o)
+	}
+	return all
+}
