@@ -30,11 +30,11 @@ const (
 
 // Due is what must be asked now, in the order of the metrics. No metric is asked
 // twice at a time, and the intervals of one metric follow each other without gap
-// or overlap, whatever failed in between.
+// or overlap, whatever failed in between. Nothing is due before a weight is confirmed.
 func Due(p Plan, h History, now time.Time) []Query {
 	var due []Query
 	for _, m := range p.Metrics {
-		if slices.Contains(h.Pending, m.Name) {
+		if p.Subject.Since.IsZero() || slices.Contains(h.Pending, m.Name) {
 			continue
 		}
 		if q, at := next(p, m, h, now); !at.After(now) {
@@ -50,7 +50,7 @@ func DueIn(p Plan, h History, now time.Time) (time.Duration, bool) {
 	var in time.Duration
 	found := false
 	for _, m := range p.Metrics {
-		if slices.Contains(h.Pending, m.Name) {
+		if p.Subject.Since.IsZero() || slices.Contains(h.Pending, m.Name) {
 			continue
 		}
 		_, at := next(p, m, h, now)

@@ -68,10 +68,16 @@ func TestDue(t *testing.T) {
 		{"a metric that is being asked for is not due", 5, pending, minute, nil, -1},
 		{"the next interval begins where the last ended", 5, history(answer(0, 10*sec)), 22 * sec, []span{{10 * sec, 20 * sec}}, 0},
 		{"and not before an interval has passed", 5, history(answer(0, 10*sec)), 21 * sec, nil, sec},
-		{"what failed is asked again an interval later, with what came since", 5,
-			history(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 32 * sec, []span{{10 * sec, 30 * sec}}, 0},
-		{"what failed is not asked again at once", 5,
-			history(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 31 * sec, nil, sec},
+		{
+			"what failed is asked again an interval later, with what came since", 5,
+			history(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 32 * sec,
+			[]span{{10 * sec, 30 * sec}},
+			0,
+		},
+		{
+			"what failed is not asked again at once", 5,
+			history(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 31 * sec, nil, sec,
+		},
 		{"after a restart it catches up in pieces of five minutes", 5, analysis.History{}, 20 * minute, []span{{0, 5 * minute}}, 0},
 		{"and goes on at once while it is behind", 5, history(answer(0, 5*minute)), 20*minute + sec, []span{{5 * minute, 10 * minute}}, 0},
 		{"but reaches back no further than half an hour", 5, analysis.History{}, 3 * time.Hour, []span{{150 * minute, 155 * minute}}, 0},
@@ -91,6 +97,17 @@ func TestDue(t *testing.T) {
 				t.Errorf("DueIn = %v, %v; want %v", in, ok, tt.in)
 			}
 		})
+	}
+}
+
+func TestNothingIsDueBeforeAWeightIsConfirmed(t *testing.T) {
+	p := errorsOnly(5)
+	p.Subject.Since = time.Time{}
+	if due := analysis.Due(p, analysis.History{}, at(0)); due != nil {
+		t.Errorf("due: %v", due)
+	}
+	if in, ok := analysis.DueIn(p, analysis.History{}, at(0)); ok {
+		t.Errorf("due in %v", in)
 	}
 }
 

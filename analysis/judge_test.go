@@ -41,67 +41,117 @@ func TestJudgeErrors(t *testing.T) {
 		reason string
 		why    string
 	}{
-		{"nothing measured yet is unknown", 5, history(), v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet,
-			"errors: nothing was measured yet at this weight"},
-		{"as good as stable passes", 5, history(counted(0, 950, 4, 50, 0)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 50), stable 0.421% (4 of 950); allowed is 1.03%"},
-		{"a canary that fails everything fails", 5, history(counted(0, 950, 0, 50, 50)), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 100% (50 of 50), stable 0% (0 of 950); allowed is 0.5%"},
-		{"5% against 0% fails after 200 requests", 5, history(counted(0, 1900, 0, 100, 5), counted(1, 1900, 0, 100, 5)),
+		{
+			"nothing measured yet is unknown", 5, history(), v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet,
+			"errors: nothing was measured yet at this weight",
+		},
+		{
+			"as good as stable passes", 5, history(counted(0, 950, 4, 50, 0)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
+			"errors: canary fails 0% (0 of 50), stable 0.421% (4 of 950); allowed is 1.03%",
+		},
+		{
+			"a canary that fails everything fails", 5, history(counted(0, 950, 0, 50, 50)), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
+			"errors: canary fails 100% (50 of 50), stable 0% (0 of 950); allowed is 0.5%",
+		},
+		{
+			"5% against 0% fails after 200 requests", 5, history(counted(0, 1900, 0, 100, 5), counted(1, 1900, 0, 100, 5)),
 			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 5% (10 of 200), stable 0% (0 of 3800); allowed is 0.5%"},
-		{"an outage of both versions is not the canary's", 5, history(counted(0, 950, 500, 50, 27)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 54% (27 of 50), stable 52.6% (500 of 950); allowed is 66.3%"},
-		{"too few canary requests, even if all are bad", 5, history(counted(0, 950, 0, 12, 12)), v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests,
-			"errors: 12 of 50 canary requests seen; about 32s more at the present rate"},
-		{"too few stable requests to compare with", 95, history(counted(0, 12, 0, 950, 0)), v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests,
-			"errors: 12 of 50 stable requests seen; about 32s more at the present rate"},
-		{"a few bad requests out of tolerance are too close to call", 5, history(counted(0, 950, 0, 100, 1)), v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive,
-			"errors: canary fails 1% (1 of 100), stable 0% (0 of 950); allowed is 0.5%; that is too close to call, as chance alone could do it with 100 requests"},
-		{"a fault that is over does not roll back", 5, history(counted(0, 950, 0, 100, 50), counted(1, 950, 0, 100, 0)),
+			"errors: canary fails 5% (10 of 200), stable 0% (0 of 3800); allowed is 0.5%",
+		},
+		{
+			"an outage of both versions is not the canary's", 5, history(counted(0, 950, 500, 50, 27)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
+			"errors: canary fails 54% (27 of 50), stable 52.6% (500 of 950); allowed is 66.3%",
+		},
+		{
+			"too few canary requests, even if all are bad", 5, history(counted(0, 950, 0, 12, 12)), v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests,
+			"errors: 12 of 50 canary requests seen; about 32s more at the present rate",
+		},
+		{
+			"too few stable requests to compare with", 95, history(counted(0, 12, 0, 950, 0)), v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests,
+			"errors: 12 of 50 stable requests seen; about 32s more at the present rate",
+		},
+		{
+			"a few bad requests out of tolerance are too close to call", 5, history(counted(0, 950, 0, 100, 1)), v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive,
+			"errors: canary fails 1% (1 of 100), stable 0% (0 of 950); allowed is 0.5%; that is too close to call, as chance alone could do it with 100 requests",
+		},
+		{
+			"a fault that is over does not roll back", 5, history(counted(0, 950, 0, 100, 50), counted(1, 950, 0, 100, 0)),
 			v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive,
-			"errors: canary fails 25% (50 of 200), stable 0% (0 of 1900); allowed is 0.5%; it is not rolled back while the last interval is within tolerance (0 of 100 failed)"},
-		{"a fault that begins does not pass", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 0, 100, 20)),
+			"errors: canary fails 25% (50 of 200), stable 0% (0 of 1900); allowed is 0.5%; it is not rolled back while the last interval is within tolerance (0 of 100 failed)",
+		},
+		{
+			"a fault that begins does not pass", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 0, 100, 20)),
 			v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive,
-			"errors: canary fails 0.198% (20 of 10100), stable 0% (0 of 10450); allowed is 0.5%, but in its last 10s 20 of 100 failed, where 0.5% is allowed"},
-		{"and rolls back when it lasts", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 0, 100, 20), counted(2, 950, 0, 100, 18)),
+			"errors: canary fails 0.198% (20 of 10100), stable 0% (0 of 10450); allowed is 0.5%, but in its last 10s 20 of 100 failed, where 0.5% is allowed",
+		},
+		{
+			"and rolls back when it lasts", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 0, 100, 20), counted(2, 950, 0, 100, 18)),
 			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 0.373% (38 of 10200), stable 0% (0 of 11400); allowed is 0.5%, but in its last 20s 38 of 200 failed, where 0.5% is allowed"},
-		{"an outage that begins in both versions does not", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 190, 100, 20), counted(2, 950, 190, 100, 18)),
+			"errors: canary fails 0.373% (38 of 10200), stable 0% (0 of 11400); allowed is 0.5%, but in its last 20s 38 of 200 failed, where 0.5% is allowed",
+		},
+		{
+			"an outage that begins in both versions does not", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 190, 100, 20), counted(2, 950, 190, 100, 18)),
 			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0.373% (38 of 10200), stable 3.33% (380 of 11400); allowed is 4.67%"},
-		{"an interval without canary requests does not count as the last", 5, history(counted(0, 950, 0, 100, 50), counted(1, 950, 0, 0, 0)),
+			"errors: canary fails 0.373% (38 of 10200), stable 3.33% (380 of 11400); allowed is 4.67%",
+		},
+		{
+			"an interval without canary requests does not count as the last", 5, history(counted(0, 950, 0, 100, 50), counted(1, 950, 0, 0, 0)),
 			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 50% (50 of 100), stable 0% (0 of 1900); allowed is 0.5%"},
-		{"no canary traffic is unknown", 5, history(counted(0, 950, 0, 0, 0)), v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic,
-			"errors: no request of the canary was answered in 10s"},
-		{"a source that knows neither version", 5, history(answer(0, 10*time.Second)), v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic,
-			"errors: Prometheus has no request counts of shop/checkout and shop/checkout-canary: either no request reached them, or it does not scrape the gateway's proxies"},
-		{"a canary that is sent requests and answers few does not pass", 5, history(unanswered), v1beta1.VerdictUnknown, v1beta1.ReasonUnanswered,
-			"errors: 494 of 554 requests sent to the canary have no answer; it must answer before it can pass"},
-		{"long streams, as usual for stable, do not hold", 5, history(streams), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 60), stable 0.105% (1 of 950); allowed is 0.632%"},
-		{"a source that fails after good data holds", 5, history(counted(0, 950, 0, 100, 0), sourceDown(1)),
-			v1beta1.VerdictUnknown, v1beta1.ReasonSourceUnavailable, "errors: nothing listens at http://p"},
-		{"a source that fails does not save a bad canary", 5, history(counted(0, 950, 0, 100, 50), sourceDown(1)),
+			"errors: canary fails 50% (50 of 100), stable 0% (0 of 1900); allowed is 0.5%",
+		},
+		{
+			"no canary traffic is unknown", 5, history(counted(0, 950, 0, 0, 0)), v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic,
+			"errors: no request of the canary was answered in 10s",
+		},
+		{
+			"a source that knows neither version", 5, history(answer(0, 10*time.Second)), v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic,
+			"errors: Prometheus has no request counts of shop/checkout and shop/checkout-canary: either no request reached them, or it does not scrape the gateway's proxies",
+		},
+		{
+			"a canary that is sent requests and answers few does not pass", 5, history(unanswered), v1beta1.VerdictUnknown, v1beta1.ReasonUnanswered,
+			"errors: 494 of 554 requests sent to the canary have no answer; it must answer before it can pass",
+		},
+		{
+			"long streams, as usual for stable, do not hold", 5, history(streams), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
+			"errors: canary fails 0% (0 of 60), stable 0.105% (1 of 950); allowed is 0.632%",
+		},
+		{
+			"a source that fails after good data holds", 5, history(counted(0, 950, 0, 100, 0), sourceDown(1)),
+			v1beta1.VerdictUnknown, v1beta1.ReasonSourceUnavailable, "errors: nothing listens at http://p",
+		},
+		{
+			"a source that fails does not save a bad canary", 5, history(counted(0, 950, 0, 100, 50), sourceDown(1)),
 			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 50% (50 of 100), stable 0% (0 of 950); allowed is 0.5%"},
-		{"a source that came back is forgotten", 5, history(sourceDown(0), counted(1, 950, 0, 100, 0)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 100), stable 0% (0 of 950); allowed is 0.5%"},
-		{"old data is not a reason to promote", 5, late(history(counted(0, 950, 0, 100, 0)), 5*time.Minute),
+			"errors: canary fails 50% (50 of 100), stable 0% (0 of 950); allowed is 0.5%",
+		},
+		{
+			"a source that came back is forgotten", 5, history(sourceDown(0), counted(1, 950, 0, 100, 0)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
+			"errors: canary fails 0% (0 of 100), stable 0% (0 of 950); allowed is 0.5%",
+		},
+		{
+			"old data is not a reason to promote", 5, late(history(counted(0, 950, 0, 100, 0)), 5*time.Minute),
 			v1beta1.VerdictUnknown, v1beta1.ReasonStaleMeasurements,
-			"errors: the newest measurement is 4.8m old; newer ones are being asked for"},
-		{"weight 0 is not judged by traffic", 0, history(), v1beta1.VerdictPass, v1beta1.ReasonNotJudged,
-			"errors: not judged at weight 0, where no request is sent to the canary"},
-		{"full weight compares with stable before it", 100, history(before(950, 1), counted(0, 0, 0, 100, 0)),
+			"errors: the newest measurement is 4.8m old; newer ones are being asked for",
+		},
+		{
+			"weight 0 is not judged by traffic", 0, history(), v1beta1.VerdictPass, v1beta1.ReasonNotJudged,
+			"errors: not judged at weight 0, where no request is sent to the canary",
+		},
+		{
+			"full weight compares with stable before it", 100, history(before(950, 1), counted(0, 0, 0, 100, 0)),
 			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 100), stable 0.105% (1 of 950); allowed is 0.632%"},
-		{"full weight still rolls back", 100, history(before(950, 1), counted(0, 0, 0, 100, 30)),
+			"errors: canary fails 0% (0 of 100), stable 0.105% (1 of 950); allowed is 0.632%",
+		},
+		{
+			"full weight still rolls back", 100, history(before(950, 1), counted(0, 0, 0, 100, 30)),
 			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 30% (30 of 100), stable 0.105% (1 of 950); allowed is 0.632%"},
-		{"full weight without stable's values waits for them", 100, history(counted(0, 0, 0, 100, 0)),
+			"errors: canary fails 30% (30 of 100), stable 0.105% (1 of 950); allowed is 0.632%",
+		},
+		{
+			"full weight without stable's values waits for them", 100, history(counted(0, 0, 0, 100, 0)),
 			v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet,
-			"errors: stable's values from before the canary got all the traffic are not measured yet"},
+			"errors: stable's values from before the canary got all the traffic are not measured yet",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -128,8 +178,8 @@ func before(stable, bad float64) analysis.Measurement {
 }
 
 func TestJudgeThresholdOfErrors(t *testing.T) {
-	most := func(max string) analysis.Plan {
-		a := v1beta1.Amount{Type: 1, StrVal: max}
+	most := func(limit string) analysis.Plan {
+		a := v1beta1.Amount{Type: 1, StrVal: limit}
 		return analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{
 			Name: "errors", Gateway: v1beta1.GatewayErrorRate, Threshold: &v1beta1.Threshold{Max: &a},
 		}}}, subject(5))
@@ -191,24 +241,40 @@ func TestJudgeLatency(t *testing.T) {
 		result v1beta1.VerdictResult
 		why    string
 	}{
-		{"the same distribution passes", nil, history(timed(0, fast, [5]float64{50, 50, 0, 0, 0})), v1beta1.VerdictPass,
-			"p90: canary's p90 is 10ms-25ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms"},
-		{"one bucket up lies within the resolution and passes", nil, history(timed(0, fast, [5]float64{10, 10, 80, 0, 0})), v1beta1.VerdictPass,
-			"p90: canary's p90 is 25ms-50ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms"},
-		{"clearly slower fails", nil, history(timed(0, fast, [5]float64{10, 10, 10, 70, 0})), v1beta1.VerdictFail,
-			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms"},
-		{"slower than the last bucket fails", nil, history(timed(0, fast, [5]float64{10, 10, 10, 0, 70})), v1beta1.VerdictFail,
-			"p90: canary's p90 is over 100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms"},
-		{"both slow in the last interval is not the canary's fault", nil,
+		{
+			"the same distribution passes", nil, history(timed(0, fast, [5]float64{50, 50, 0, 0, 0})), v1beta1.VerdictPass,
+			"p90: canary's p90 is 10ms-25ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
+		},
+		{
+			"one bucket up lies within the resolution and passes", nil, history(timed(0, fast, [5]float64{10, 10, 80, 0, 0})), v1beta1.VerdictPass,
+			"p90: canary's p90 is 25ms-50ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
+		},
+		{
+			"clearly slower fails", nil, history(timed(0, fast, [5]float64{10, 10, 10, 70, 0})), v1beta1.VerdictFail,
+			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
+		},
+		{
+			"slower than the last bucket fails", nil, history(timed(0, fast, [5]float64{10, 10, 10, 0, 70})), v1beta1.VerdictFail,
+			"p90: canary's p90 is over 100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
+		},
+		{
+			"both slow in the last interval is not the canary's fault", nil,
 			history(timed(0, [5]float64{0, 9500, 0, 0, 0}, [5]float64{0, 100, 0, 0, 0}),
 				timed(1, [5]float64{0, 0, 0, 950, 0}, [5]float64{0, 0, 0, 100, 0})), v1beta1.VerdictUnknown,
-			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms; it is not rolled back while the last interval is within tolerance (0 of 100 took longer than allowed)"},
-		{"a few slow ones are too close to call", nil, history(timed(0, fast, [5]float64{44, 0, 0, 6, 0})), v1beta1.VerdictUnknown,
-			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms; that is too close to call, as chance alone could do it with 50 requests"},
-		{"a threshold needs no stable", max100, history(timed(0, [5]float64{}, [5]float64{0, 0, 0, 60, 0})), v1beta1.VerdictPass,
-			"p90: canary's p90 is 50ms-100ms; allowed is 80ms, counted at the bucket bound 100ms"},
-		{"over the threshold fails", max100, history(timed(0, [5]float64{}, [5]float64{0, 0, 0, 0, 60})), v1beta1.VerdictFail,
-			"p90: canary's p90 is over 100ms; allowed is 80ms, counted at the bucket bound 100ms"},
+			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms; it is not rolled back while the last interval is within tolerance (0 of 100 took longer than allowed)",
+		},
+		{
+			"a few slow ones are too close to call", nil, history(timed(0, fast, [5]float64{44, 0, 0, 6, 0})), v1beta1.VerdictUnknown,
+			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms; that is too close to call, as chance alone could do it with 50 requests",
+		},
+		{
+			"a threshold needs no stable", max100, history(timed(0, [5]float64{}, [5]float64{0, 0, 0, 60, 0})), v1beta1.VerdictPass,
+			"p90: canary's p90 is 50ms-100ms; allowed is 80ms, counted at the bucket bound 100ms",
+		},
+		{
+			"over the threshold fails", max100, history(timed(0, [5]float64{}, [5]float64{0, 0, 0, 0, 60})), v1beta1.VerdictFail,
+			"p90: canary's p90 is over 100ms; allowed is 80ms, counted at the bucket bound 100ms",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -246,14 +312,20 @@ func TestJudgeScalar(t *testing.T) {
 		why    string
 	}{
 		{"in range passes", least10, values([2]float64{0, 10}), v1beta1.VerdictPass, "orders: canary is 10; allowed is at least 10"},
-		{"out of range once is not a fail", least10, values([2]float64{0, 9}), v1beta1.VerdictUnknown,
-			"orders: canary is 9; allowed is at least 10; 1 of 3 measurements in a row that roll back"},
-		{"three times in a row is", least10, values([2]float64{0, 20}, [2]float64{0, 9}, [2]float64{0, 8}, [2]float64{0, 7}), v1beta1.VerdictFail,
-			"orders: canary is 7; allowed is at least 10 (3 measurements in a row)"},
+		{
+			"out of range once is not a fail", least10, values([2]float64{0, 9}), v1beta1.VerdictUnknown,
+			"orders: canary is 9; allowed is at least 10; 1 of 3 measurements in a row that roll back",
+		},
+		{
+			"three times in a row is", least10, values([2]float64{0, 20}, [2]float64{0, 9}, [2]float64{0, 8}, [2]float64{0, 7}), v1beta1.VerdictFail,
+			"orders: canary is 7; allowed is at least 10 (3 measurements in a row)",
+		},
 		{"not above stable's tolerance", lower, values([2]float64{100, 110}), v1beta1.VerdictPass, "orders: canary is 110, stable is 100; allowed is at most 110"},
 		{"a negative stable value has slack upwards too", lower, values([2]float64{-100, -91}), v1beta1.VerdictPass, "orders: canary is -91, stable is -100; allowed is at most -90"},
-		{"higher is better", higher, values([2]float64{100, 89}, [2]float64{100, 89}, [2]float64{100, 89}), v1beta1.VerdictFail,
-			"orders: canary is 89, stable is 100; allowed is at least 90 (3 measurements in a row)"},
+		{
+			"higher is better", higher, values([2]float64{100, 89}, [2]float64{100, 89}, [2]float64{100, 89}), v1beta1.VerdictFail,
+			"orders: canary is 89, stable is 100; allowed is at least 90 (3 measurements in a row)",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -50,16 +50,31 @@ func TestRiseOf(t *testing.T) {
 		{"a reset counts from zero", model.Matrix{stream(0, c, 100, 110, 5, 9)}, 0, 3, 19},
 		{"a reset before From is none of ours", model.Matrix{stream(0, c, 100, 5, 9)}, 1, 2, 4},
 		{"no sample in the interval", model.Matrix{stream(0, c, 100)}, 3, 5, 0},
-		{"a counter that appears on a proxy that was scraped before began at zero",
-			model.Matrix{stream(3, c, 7, 9), sibling}, 1, 4, 9},
-		{"a counter that appears together with its proxy has an unknown past",
-			model.Matrix{stream(3, c, 1000, 1009)}, 1, 4, 9},
-		{"another proxy's past proves nothing",
-			model.Matrix{stream(3, c, 1000, 1009), stream(0, "rq shop/b/80 2 i2", 1, 1, 1, 1, 1)}, 1, 4, 9},
-		{"one counter's reset is its neighbour's, even if that has grown past its old value",
-			model.Matrix{stream(0, c, 3, 3, 10), stream(0, "rq shop/a/80 5 i1", 100, 100, 4)}, 0, 2, 10},
-		{"and even if it was away meanwhile",
-			model.Matrix{stream(0, c, 3, -1, -1, 10), stream(0, "rq shop/a/80 5 i1", 100, 2, 4, 6)}, 0, 3, 10},
+		{
+			"a counter that appears on a proxy that was scraped before began at zero",
+			model.Matrix{stream(3, c, 7, 9), sibling},
+			1, 4, 9,
+		},
+		{
+			"a counter that appears together with its proxy has an unknown past",
+			model.Matrix{stream(3, c, 1000, 1009)},
+			1, 4, 9,
+		},
+		{
+			"another proxy's past proves nothing",
+			model.Matrix{stream(3, c, 1000, 1009), stream(0, "rq shop/b/80 2 i2", 1, 1, 1, 1, 1)},
+			1, 4, 9,
+		},
+		{
+			"one counter's reset is its neighbour's, even if that has grown past its old value",
+			model.Matrix{stream(0, c, 3, 3, 10), stream(0, "rq shop/a/80 5 i1", 100, 100, 4)},
+			0, 2, 10,
+		},
+		{
+			"and even if it was away meanwhile",
+			model.Matrix{stream(0, c, 3, -1, -1, 10), stream(0, "rq shop/a/80 5 i1", 100, 2, 4, 6)},
+			0, 3, 10,
+		},
 		{"but not another cluster's", model.Matrix{stream(0, c, 3, 3, 10), stream(0, "rq shop/b/80 2 i1", 100, 100, 4)}, 0, 2, 7},
 	}
 	for _, tt := range tests {

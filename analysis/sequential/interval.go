@@ -114,3 +114,13 @@ func logMeanLine(a, b []float64, eps float64) float64 {
 	}
 	return logMeanExp(at[:len(a)])
 }
+
+// NormalBound is how far a sum of numbers with tails no heavier than normal, of
+// total variance v, ever strays from its mean with probability 1−alpha: at all
+// times at once, and most narrowly when v is near tuned (Howard and others,
+// 1810.08240, two-sided normal mixture).
+func NormalBound(v, tuned, alpha float64) float64 {
+	l := -2 * math.Log(alpha)
+	rho := tuned / (l + math.Log1p(l))
+	return math.Sqrt((v + rho) * (math.Log1p(v/rho) + l))
+}

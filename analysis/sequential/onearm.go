@@ -63,3 +63,27 @@ func (a *AcceptArm) Update(beta float64, c Counts, rate, clump float64) bool {
 	}
 	return logMeanExp(a.Logs[:]) >= -math.Log(beta)
 }
+
+// Bounded is the evidence that numbers between 0 and 1 have a mean above what is
+// tolerable: each bet is a part of what one may stake without going broke
+// (Waudby-Smith and Ramdas, 2010.09686).
+type Bounded struct {
+	Mixture
+}
+
+func stakes() [maxBets]float64 { return [maxBets]float64{0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9} }
+
+// Update adds one number; mean is the largest that is tolerable, above 0 and below
+// 1. A number out of bounds is left out.
+func (o *Bounded) Update(b Bound, y, mean float64) bool {
+	if !(y >= 0 && y <= 1 && mean > 0 && mean < 1) {
+		return o.Crossed
+	}
+	var logs [maxBets]float64
+	all := stakes()
+	for j, part := range all {
+		logs[j] = math.Log1p(part / mean * (y - mean))
+	}
+	o.step(&logs, len(all), 0, 1, b)
+	return o.Crossed
+}

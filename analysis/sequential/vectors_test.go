@@ -63,6 +63,9 @@ func TestReferenceValues(t *testing.T) {
 	low, high = sequential.RateInterval(sequential.Counts{N: 1000}, 0.05)
 	near(t, "lower end of 0 of 1000", low, 0)
 	near(t, "upper end of 0 of 1000", high, 0.006998)
+	if got := sequential.NormalBound(100, 100, 0.05); math.Abs(got-30.35209) > 1e-5 {
+		t.Errorf("NormalBound = %v", got)
+	}
 }
 
 func TestAStateThatWasStoredGoesOnWhereItStopped(t *testing.T) {
