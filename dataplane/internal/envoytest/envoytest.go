@@ -10,8 +10,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -142,7 +144,8 @@ type Proxy struct {
 	Dir string
 	Log *bytes.Buffer
 
-	command *exec.Cmd
+	rotations int
+	command   *exec.Cmd
 	exited  chan struct{}
 	ended   atomic.Bool
 }
@@ -201,16 +204,25 @@ func (w *World) WriteCertificates(p *Proxy, gateway types.NamespacedName) {
 	if err != nil {
 		w.TB.Fatal(err)
 	}
+	// As the kubelet does it: the files are links through ..data, which is moved to a new
+	// folder at once.
 	dir := filepath.Join(p.Dir, "certs")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	p.rotations++
+	folder := fmt.Sprintf("..%d", p.rotations)
+	if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
 		w.TB.Fatal(err)
 	}
 	for name, content := range map[string][]byte{"tls.crt": pair.Cert, "tls.key": pair.Key, "ca.crt": w.Authority.Cert} {
-		// Moved into place, as the kubelet does: Envoy watches for moves.
-		w.write(filepath.Join(p.Dir, name), content)
-		if err := os.Rename(filepath.Join(p.Dir, name), filepath.Join(dir, name)); err != nil {
+		w.write(filepath.Join(dir, folder, name), content)
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
 			w.TB.Fatal(err)
 		}
+	}
+	if err := errors.Join(
+		os.Symlink(folder, filepath.Join(dir, "..data_tmp")),
+		os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")),
+	); err != nil {
+		w.TB.Fatal(err)
 	}
 }
 
