@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"github.com/go-logr/logr"
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/types"
@@ -83,27 +84,66 @@ func New(options Options) *Server {
 }
 
 // Publish makes snap the configuration of its gateway and returns its version,
-// which counts up from 1. Publishing what is already there keeps the version. The
+// which counts up from 1 (some numbers may be left out). Publishing what is already
+// there keeps the version. New weights go out before the rest is even looked at. The
 // messages must not be changed afterwards; one that is the same as in the publication
 // before, by pointer, is not looked at again.
 func (s *Server) Publish(snap xds.Snapshot) (version uint64) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	s.mu.Lock()
-	old := s.targets[snap.Gateway]
+	present := s.targets[snap.Gateway]
 	s.mu.Unlock()
-	next, changed := advance(old, messagesOf(snap))
+	messages := messagesOf(snap)
+	if ahead, ok := weightsAhead(present, messages); ok {
+		present = s.replace(snap.Gateway, present, ahead)
+	}
+	return s.replace(snap.Gateway, present, messages).version
+}
+
+// replace makes the messages the target after old, and gives it, or old when nothing differs.
+func (s *Server) replace(gateway types.NamespacedName, old *target, messages [kinds]map[string]proto.Message) *target {
+	next, changed := advance(old, messages)
 	if next == old {
-		return old.version
+		return old
 	}
 	s.mu.Lock()
-	s.targets[snap.Gateway] = next
-	streams := slices.Collect(maps.Keys(s.streams[snap.Gateway]))
+	s.targets[gateway] = next
+	streams := slices.Collect(maps.Keys(s.streams[gateway]))
 	s.mu.Unlock()
 	for _, st := range streams {
 		st.do(func(session *session) { session.publish(next, changed) })
 	}
-	return next.version
+	return next
+}
+
+// weightsAhead gives the messages behind old with the new runtime keys, when that is
+// all that has to be compared for them to be sent: no key may be missing that old route tables
+// read. Packing the route tables of thousands of routes to find them unchanged takes
+// a hundred times as long as the proxies take for a weight.
+func weightsAhead(old *target, messages [kinds]map[string]proto.Message) (ahead [kinds]map[string]proto.Message, ok bool) {
+	if old == nil {
+		return ahead, false
+	}
+	for name, was := range old.resources[kindRuntime] {
+		is, ok := messages[kindRuntime][name].(*runtimev3.Runtime)
+		if !ok {
+			return ahead, false
+		}
+		for key := range was.message.GetLayer().GetFields() {
+			if is.GetLayer().GetFields()[key] == nil {
+				return ahead, false
+			}
+		}
+	}
+	for k, resources := range old.resources {
+		ahead[k] = make(map[string]proto.Message, len(resources))
+		for name, r := range resources {
+			ahead[k][name] = r.source
+		}
+	}
+	ahead[kindRuntime] = messages[kindRuntime]
+	return ahead, true
 }
 
 // advance gives the target after old, and what differs. It gives old itself when

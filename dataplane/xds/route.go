@@ -34,7 +34,7 @@ func routesOf(l *graph.Listener, host string, e entry) []*routev3.Route {
 	if running {
 		prefix = weightPrefix(e.route, e.rule, shapeOf(e.route))
 	}
-	switch formOf(e.rule, running) {
+	switch formOf(e.rule, shares, running) {
 	case formSingle:
 		setHeaders(base, e.rule.Filters, shares[0].filters)
 		base.Action = forward(e, &routev3.RouteAction{

@@ -37,18 +37,19 @@ func routeConfig(name string, hosts []*routev3.VirtualHost) *routev3.RouteConfig
 // left out.
 func virtualHosts(p port, in []*graph.Listener) []*routev3.VirtualHost {
 	var hosts []*routev3.VirtualHost
+	retries := retryUnsent()
 	for _, l := range in {
 		byHost := attachmentsByHost(l)
 		for _, host := range ownedHosts(p, l) {
-			hosts = append(hosts, virtualHost(l, host, byHost))
+			hosts = append(hosts, virtualHost(l, host, byHost, retries))
 		}
 	}
 	sortHosts(hosts)
 	return hosts
 }
 
-func virtualHost(l *graph.Listener, host string, byHost map[string][]ranked) *routev3.VirtualHost {
-	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}, RetryPolicy: retryUnsent()}
+func virtualHost(l *graph.Listener, host string, byHost map[string][]ranked, retries *routev3.RetryPolicy) *routev3.VirtualHost {
+	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}, RetryPolicy: retries}
 	entries := entriesFor(host, byHost)
 	slices.SortStableFunc(entries, compareEntries)
 	for _, e := range entries {

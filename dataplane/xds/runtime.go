@@ -73,8 +73,9 @@ func weightPrefix(route *graph.Route, rule *graph.Rule, shape string) string {
 func shapeOf(route *graph.Route) string {
 	h := fnv.New64a()
 	for _, rule := range route.Rules {
-		fmt.Fprintf(h, "%d %d %q\n", rule.Index, formOf(rule, true), rule.Matches)
-		for _, s := range sharesOf(rule) {
+		shares := sharesOf(rule)
+		fmt.Fprintf(h, "%d %d %q\n", rule.Index, formOf(rule, shares, true), rule.Matches)
+		for _, s := range shares {
 			fmt.Fprintf(h, "%q\n", s.cluster)
 		}
 	}

@@ -99,16 +99,20 @@ func (s *Snapshot) addPort(p port) {
 }
 
 func (s *Snapshot) addClusters(routes []*graph.Route) {
+	seen := map[graph.ClusterKey]bool{}
 	for _, route := range routes {
 		for _, rule := range route.Rules {
 			if !rule.Valid {
 				continue
 			}
 			for _, b := range rule.Backends {
-				if name := b.Cluster.Name(); b.Valid && s.Clusters[name] == nil {
-					s.Clusters[name] = cluster(b.Cluster)
-					s.ClusterKeys[name] = b.Cluster
+				if !b.Valid || seen[b.Cluster] {
+					continue
 				}
+				seen[b.Cluster] = true
+				name := b.Cluster.Name()
+				s.Clusters[name] = cluster(b.Cluster)
+				s.ClusterKeys[name] = b.Cluster
 			}
 		}
 	}

@@ -30,7 +30,7 @@ type share struct {
 // sharesOf gives the shares of a rule in the order of its backendRefs. Two that
 // name one upstream with equal filters are one.
 func sharesOf(rule *graph.Rule) []share {
-	var shares []share
+	shares := make([]share, 0, len(rule.Backends))
 next:
 	for i, b := range rule.Backends {
 		s := share{cluster: b.Cluster.Name(), valid: b.Valid, weight: uint64(max(b.Weight, 0)), filters: b.Filters}
@@ -39,7 +39,7 @@ next:
 			s.cluster = "invalid-" + strconv.Itoa(i)
 		}
 		for j := range shares {
-			if shares[j].cluster == s.cluster && reflect.DeepEqual(shares[j].filters, s.filters) {
+			if shares[j].cluster == s.cluster && sameFilters(shares[j].filters, s.filters) {
 				shares[j].weight += s.weight
 				continue next
 			}
@@ -47,6 +47,10 @@ next:
 		shares = append(shares, s)
 	}
 	return shares
+}
+
+func sameFilters(a, b graph.Filters) bool {
+	return a == b || reflect.DeepEqual(a, b)
 }
 
 func total(shares []share) (sum uint64) {
@@ -72,8 +76,7 @@ const (
 	formSplit
 )
 
-func formOf(rule *graph.Rule, running bool) form {
-	shares := sharesOf(rule)
+func formOf(rule *graph.Rule, shares []share, running bool) form {
 	switch {
 	case !rule.Valid || total(shares) == 0:
 		return formRefuse
@@ -172,7 +175,7 @@ func cumulative(shares []share) []uint32 {
 func weightKeys(rule *graph.Rule, prefix string) map[string]*structpb.Value {
 	shares := sharesOf(rule)
 	keys := map[string]*structpb.Value{}
-	switch formOf(rule, true) {
+	switch formOf(rule, shares, true) {
 	case formWeighted:
 		for _, s := range shares {
 			keys[prefix+"."+s.cluster] = structpb.NewNumberValue(float64(s.weight))

@@ -146,8 +146,8 @@ type Proxy struct {
 
 	rotations int
 	command   *exec.Cmd
-	exited  chan struct{}
-	ended   atomic.Bool
+	exited    chan struct{}
+	ended     atomic.Bool
 }
 
 // StartProxy starts an Envoy for a gateway and waits until its admin interface answers. It
