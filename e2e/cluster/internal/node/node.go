@@ -123,6 +123,11 @@ func (n Node) Up(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return err
 		}
+		if len(found.dead) == 0 {
+			// Nothing is broken that starting over would mend for certain, and what
+			// runs on the node would be lost: a machine at its limits looks like this.
+			return fmt.Errorf("every component runs, but %w; if the machine is not just busy, `down` and `up` start over", err)
+		}
 		fmt.Fprintf(n.Out, "cannot repair the node: %v\nstarting over\n", err)
 	} else if found.strays != "" {
 		fmt.Fprintf(n.Out, "the node cannot be kept: %s; starting over\n", found.strays)
@@ -140,15 +145,15 @@ func (n Node) Up(ctx context.Context) error {
 	return nil
 }
 
-// repair starts the components that are missing.
+// repair starts the components that are missing and waits for the whole. It is
+// patient: on a machine that is busy with tests, all of this takes ten times as long.
 func (n Node) repair(ctx context.Context, group process.Group, plan plan, found state) error {
 	if len(found.dead) > 0 {
 		fmt.Fprintf(n.Out, "not running: %s; starting\n", strings.Join(found.dead, ", "))
 	} else {
 		fmt.Fprintf(n.Out, "all components run, but %v; waiting\n", n.healthy(ctx))
 	}
-	// Shorter than the patience with a fresh start: starting over is quick.
-	ctx, cancel := context.WithTimeoutCause(ctx, 45*time.Second, errors.New("it did not become healthy within 45s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("it did not become healthy within 2m"))
 	defer cancel()
 	return n.start(ctx, group, plan, found.dead)
 }

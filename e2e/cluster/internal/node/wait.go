@@ -43,7 +43,7 @@ func (b bringUp) until(ctx context.Context, what string, limit time.Duration, ch
 	begin := time.Now()
 	var err error
 	for {
-		attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 		now := check(attempt)
 		cancel()
 		if now == nil {
