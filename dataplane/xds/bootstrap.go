@@ -6,6 +6,7 @@ package xds
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"net/netip"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -114,10 +116,17 @@ func Bootstrap(p BootstrapParams) []byte {
 	})
 }
 
-// layeredRuntime holds the weights of running releases, and on top what an operator
-// sets by hand through the admin interface.
+// layeredRuntime holds Envoy's limit on regular expressions, which graph.Build
+// bounds instead (Envoy's own, of 100 instructions, refuses /a{100}), then the
+// weights of running releases, and on top what an operator sets by hand through
+// the admin interface.
 func layeredRuntime() *bootstrapv3.LayeredRuntime {
-	out := &bootstrapv3.LayeredRuntime{}
+	out := &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "static",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"re2.max_program_size.error_level": structpb.NewNumberValue(math.MaxUint32),
+		}}},
+	}}}
 	for _, name := range RuntimeLayers() {
 		out.Layers = append(out.Layers, &bootstrapv3.RuntimeLayer{
 			Name: name,
