@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -243,6 +245,33 @@ func TestMembersIncludesGroupsBelow(t *testing.T) {
 	}
 	if got, want := g.Members(), []int{7, 12, 99}; !slices.Equal(got, want) {
 		t.Errorf("Members = %v, want %v", got, want)
+	}
+}
+
+func TestCreateWeighsTheGroupWhereTheControllerIs(t *testing.T) {
+	cpu, pids := t.TempDir(), t.TempDir()
+	g := Group{roots: []string{cpu, pids}, tracker: pids, name: "g"}
+	if err := os.MkdirAll(filepath.Join(cpu, "g"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	shares := filepath.Join(cpu, "g", "cpu.shares") // the kernel's file
+	if err := os.WriteFile(shares, []byte("1024"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if g.Exists() {
+		t.Error("half a group counts as one")
+	}
+	if err := g.Create(); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(shares); string(got) != strconv.Itoa(4096*runtime.NumCPU()) {
+		t.Errorf("cpu.shares = %s", got)
+	}
+	if !g.Exists() {
+		t.Error("the group does not exist after Create")
+	}
+	if _, err := os.Stat(filepath.Join(pids, "g", "cpu.shares")); err == nil {
+		t.Error("a file was made where the kernel has none")
 	}
 }
 
