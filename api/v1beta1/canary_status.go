@@ -217,6 +217,7 @@ const (
 
 // Reasons of conditions, journal entries and events.
 const (
+	ReasonInitializing        = "Initializing"
 	ReasonIdle                = "Idle"
 	ReasonTargetNotFound      = "TargetNotFound"
 	ReasonTargetTaken         = "TargetTaken"

@@ -42,6 +42,13 @@ func (p *pass) initialize() {
 		p.do(ClearBypass{})
 		p.event(false, v1beta1.ReasonBypassed, "The new version was rolled out natively, as the annotation "+v1beta1.AnnotationBypass+" asked.")
 	}
+	if target.Label == "" {
+		// At rest means that the next template is held, so the mark comes first: a
+		// pipeline may wait for Ready and apply at once.
+		p.label()
+		p.working(v1beta1.ReasonInitializing, "The Deployment is being marked, so that its next version is held.")
+		return
+	}
 	p.rest(*serving, nil)
 	p.event(false, v1beta1.ReasonAttached, fmt.Sprintf("Service %s and %d route(s) were found; new versions of the Deployment are released in steps.",
 		p.seen.Service.Name, len(p.seen.Routes)))

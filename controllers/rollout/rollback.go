@@ -18,6 +18,7 @@ import (
 // recorded. It always returns true.
 func (p *pass) close(outcome v1beta1.Outcome, reason, message string) bool {
 	r := p.release
+	message = sentence(message)
 	r.Outcome, r.Reason, r.Message = outcome, reason, message
 	r.KeepUntil = p.second(p.now)
 	if outcome == v1beta1.OutcomeRolledBack || outcome == v1beta1.OutcomeAborted {
@@ -39,6 +40,14 @@ func (p *pass) close(outcome v1beta1.Outcome, reason, message string) bool {
 	p.working(v1beta1.ReasonRollingBack, message)
 	p.until(p.now)
 	return true
+}
+
+// sentence ends with a full stop; what metrics and pods say need not.
+func sentence(s string) string {
+	if s == "" || strings.HasSuffix(s, ".") {
+		return s
+	}
+	return s + "."
 }
 
 // mark is what close leaves on the routes.

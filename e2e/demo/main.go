@@ -14,12 +14,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headgate.dev/headgate/api/v1beta1"
@@ -29,7 +28,8 @@ import (
 )
 
 const (
-	namespace = "headgate-demo"
+	// prefix of the shop's namespace.
+	prefix = "headgate-demo"
 	// visitorRate is in requests per second.
 	visitorRate = 400
 )
@@ -100,26 +100,17 @@ func run(ctx context.Context) error {
 	}
 	time.Sleep(time.Second)
 	report := visitors.Stop()
-	numbers(os.Stdout, report, restarted, time.Since(begin))
+	numbers(os.Stdout, s.Name, report, restarted, time.Since(begin))
 	return verdict(ctx, s, report, restarted)
 }
 
-// openShop opens the shop anew: what an earlier demo left is removed first.
+// openShop opens a new shop. That of an earlier demo goes in the background.
 func openShop(ctx context.Context, c *env.Cluster) (*shop.Shop, error) {
-	space := &env.Space{Cluster: c, Name: namespace}
-	old := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if err := c.Client.Delete(ctx, old); err == nil {
-		err := c.Wait(ctx, "the shop of an earlier demo to be gone", time.Minute, func(ctx context.Context) (bool, string, error) {
-			err := c.Client.Get(ctx, client.ObjectKeyFromObject(old), old)
-			return apierrors.IsNotFound(err), "namespace " + string(old.Status.Phase), nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	} else if !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("removing the shop of an earlier demo: %w", err)
+	if err := closeOld(ctx, c); err != nil {
+		return nil, err
 	}
-	if err := c.Apply(ctx, "{apiVersion: v1, kind: Namespace, metadata: {name: "+namespace+"}}"); err != nil {
+	space, err := c.NewSpace(ctx, prefix)
+	if err != nil {
 		return nil, err
 	}
 	opened, err := shop.Open(ctx, space, 3, first)
@@ -132,6 +123,21 @@ func openShop(ctx context.Context, c *env.Cluster) (*shop.Shop, error) {
 	return opened, opened.WaitCanary(ctx, "the Canary to be at rest", 30*time.Second, func(c *v1beta1.Canary) bool {
 		return c.Status.Phase == v1beta1.PhaseIdle
 	})
+}
+
+func closeOld(ctx context.Context, c *env.Cluster) error {
+	var namespaces corev1.NamespaceList
+	if err := c.Client.List(ctx, &namespaces); err != nil {
+		return fmt.Errorf("looking for the shop of an earlier demo: %w", err)
+	}
+	for _, ns := range namespaces.Items {
+		if strings.HasPrefix(ns.Name, prefix+"-") {
+			if err := c.Client.Delete(ctx, &ns); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("removing the shop of an earlier demo: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // release applies a version and shows what happens until the release is over. It

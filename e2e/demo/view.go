@@ -127,7 +127,7 @@ func cut(s string, n int) string {
 }
 
 // numbers is the end of the demo.
-func numbers(w io.Writer, report load.Report, restarted int, took time.Duration) {
+func numbers(w io.Writer, namespace string, report load.Report, restarted int, took time.Duration) {
 	rejected := report.Versions[bad.Name]
 	errors := 0
 	for _, stats := range report.Versions {

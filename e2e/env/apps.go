@@ -53,7 +53,7 @@ spec:
         env:
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
         - {name: VERSION, value: %[4]q}
-%[5]s        readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 1}
+%[5]s        readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 1, timeoutSeconds: 3}
         securityContext:
           runAsNonRoot: true
           readOnlyRootFilesystem: true

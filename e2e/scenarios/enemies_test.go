@@ -137,10 +137,11 @@ func (sc *scene) killOperator() {
 
 func TestPrometheusDownHoldsTheReleaseAndSaysSo(t *testing.T) {
 	sc := open(t, gated)
+	ctx := context.WithoutCancel(t.Context()) // Prometheus comes back for the others, whatever happens here
 	scale := func(n int32) {
 		d := &appsv1.Deployment{}
 		d.Namespace, d.Name = shop.Monitoring, "prometheus"
-		sc.must(sc.Client.Patch(t.Context(), d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
+		sc.must(sc.Client.Patch(ctx, d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
 	}
 	t.Cleanup(func() { scale(1) })
 	scale(0)

@@ -27,7 +27,7 @@ import (
 )
 
 // rate of visitors: at 5 % enough for a verdict in seconds.
-const rate = 300
+const rate = 200
 
 // Versions of the app that scenarios release.
 var (
