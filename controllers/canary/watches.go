@@ -33,8 +33,6 @@ const (
 	indexTarget = "headgate.target" // Canary, HorizontalPodAutoscaler → name of its Deployment
 )
 
-// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get
-
 // watch tells which change concerns which Canary. Within a namespace a Canary
 // may depend on any Service and route, so those wake all Canaries of theirs;
 // everything else is found by name.

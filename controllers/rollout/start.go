@@ -77,7 +77,9 @@ func (p *pass) start() {
 			confirmed, why = false, "the canary is being added to the routes at weight 0"
 		}
 		if !confirmed {
-			p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionFalse, v1beta1.ReasonWaitingForGateway, why)
+			p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionFalse, v1beta1.ReasonWaitingForGateway, why+".")
+		} else {
+			p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionTrue, v1beta1.ReasonWeightConfirmed, "The gateway serves the routes with the canary at 0 %.")
 		}
 		switch ready := p.ready(step.Weight); {
 		case !ready: // its sentence is set
@@ -86,7 +88,6 @@ func (p *pass) start() {
 		case p.stopped():
 			return
 		default:
-			p.condition(v1beta1.ConditionWeightConfirmed, metav1.ConditionTrue, v1beta1.ReasonWeightConfirmed, "The gateway serves the routes with the canary at 0 %.")
 			p.enter(v1beta1.PhaseStepping)
 			p.raise(step)
 			return
