@@ -81,14 +81,6 @@ fuzz: ## Run every fuzz target for FUZZTIME each (10s)
 bench: ## Run every Go benchmark once
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /e2e/)
 
-##@ Cluster
-
-.PHONY: e2e
-e2e: ## Run the scenarios on the cluster of KUBECONFIG, or on one of our own
-	go run ./internal/stages e2e
-
--include e2e/cluster.mk
-
 ##@ Clean up
 
 .PHONY: clean
@@ -108,3 +100,11 @@ $(GOLANGCI_LINT):
 .PHONY: tool-golangci-lint
 tool-golangci-lint: $(GOLANGCI_LINT)
 	@echo $(GOLANGCI_LINT)
+
+##@ Cluster
+
+.PHONY: e2e
+e2e: ## Run the scenarios on the cluster of KUBECONFIG, or on one of our own
+	go run ./internal/stages e2e
+
+-include e2e/cluster.mk

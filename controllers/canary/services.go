@@ -147,7 +147,7 @@ func (r *reconciler) gatherTwin(ctx context.Context, w *world, service string) e
 		seen.Presence = rollout.Ours
 	}
 	if w.service != nil {
-		seen.InSync = equality.Semantic.DeepEqual(comparable(s.Spec), comparable(twinSpec(w.service, seen.Hash)))
+		seen.InSync = equality.Semantic.DeepEqual(essence(s.Spec), essence(twinSpec(w.service, seen.Hash)))
 		ready, err := r.ready(ctx, w, seen.Name)
 		if err != nil {
 			return err
@@ -187,8 +187,8 @@ func twinSpec(stable *corev1.Service, hash string) corev1.ServiceSpec {
 	return to
 }
 
-// comparable leaves out what the API server fills in.
-func comparable(s corev1.ServiceSpec) corev1.ServiceSpec {
+// essence leaves out what the API server fills in.
+func essence(s corev1.ServiceSpec) corev1.ServiceSpec {
 	if s.ClusterIP != corev1.ClusterIPNone {
 		s.ClusterIP = ""
 	}
