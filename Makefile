@@ -57,14 +57,14 @@ generate: $(CONTROLLER_GEN) ## Generate deepcopy, CRDs, RBAC rules and the chart
 	rm -rf charts/headgate/files/crds charts/headgate/files/rbac
 	$(CONTROLLER_GEN) object:headerFile=tools/header.txt paths=./api/...
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=charts/headgate/files/crds
-	$(CONTROLLER_GEN) rbac:roleName=operator,fileName=operator.yaml paths='$(OPERATOR_HALF)' output:rbac:dir=charts/headgate/files/rbac
-	$(CONTROLLER_GEN) rbac:roleName=gateway,fileName=gateway.yaml paths='$(GATEWAY_HALF)' output:rbac:dir=charts/headgate/files/rbac
+	$(CONTROLLER_GEN) rbac:roleName=operator,fileName=operator.yaml paths="$(OPERATOR_HALF)" output:rbac:dir=charts/headgate/files/rbac
+	$(CONTROLLER_GEN) rbac:roleName=gateway,fileName=gateway.yaml paths="$(GATEWAY_HALF)" output:rbac:dir=charts/headgate/files/rbac
 	go run ./internal/chartdoc
 
 # Whose RBAC markers are granted with gateway.enabled=false, and whose only with it.
 GATEWAY_ONLY := /controllers/(gateway|authority)|/dataplane/
-OPERATOR_HALF = $(shell go list ./controllers/... ./analysis/... ./cmd/headgate/... | grep -vE '$(GATEWAY_ONLY)' | paste -sd ';')
-GATEWAY_HALF = $(shell go list ./controllers/... ./dataplane/... | grep -E '$(GATEWAY_ONLY)' | paste -sd ';')
+OPERATOR_HALF = $$(go list ./controllers/... ./analysis/... ./cmd/headgate/... | grep -vE '$(GATEWAY_ONLY)' | paste -sd ';')
+GATEWAY_HALF = $$(go list ./controllers/... ./dataplane/... | grep -E '$(GATEWAY_ONLY)' | paste -sd ';')
 
 .PHONY: verify
 verify: ## Generate again and fail when that changes anything

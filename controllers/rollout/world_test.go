@@ -39,12 +39,11 @@ type world struct {
 	overdue    bool // so long that pods are removed without its word
 	scaler     scaler
 
-	bad       map[string]bool // templates whose verdict is Fail
-	crashing  map[string]bool // hashes whose pods do not stay up
-	unknown   bool            // telemetry is down
-	faulted   bool            // a pod fault was injected; endpoints may be missing
-	userBroke bool            // the user took the stable pods away
-	log       []string
+	bad      map[string]bool // templates whose verdict is Fail
+	crashing map[string]bool // hashes whose pods do not stay up
+	unknown  bool            // telemetry is down
+	faulted  bool            // a pod fault was injected; endpoints may be missing
+	log      []string
 }
 
 type deployment struct {

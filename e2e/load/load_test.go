@@ -199,8 +199,8 @@ func TestSummarise(t *testing.T) {
 	want := Report{
 		Start: start, Requests: 6,
 		Versions: map[string]Stats{
-			"v1": {Requests: 2, Errors: 1, P50: 20 * ms, P99: 20 * ms, Max: 20 * ms},
-			"v2": {Requests: 2, P50: 30 * ms, P99: 30 * ms, Max: 30 * ms},
+			"v1": {Requests: 2, Errors: 1, P50: 20 * ms, P99: 20 * ms, Max: 20 * ms, FirstError: 120 * ms, Last: 100 * ms},
+			"v2": {Requests: 2, P50: 30 * ms, P99: 30 * ms, Max: 30 * ms, Last: 3100 * ms},
 		},
 		Blameless: map[Failure]int{Reset: 2},
 		Examples:  map[Failure]Result{Reset: results[4], OwnError: results[2]},

@@ -45,7 +45,7 @@ func TestANamedStageBringsWhatItNeeds(t *testing.T) {
 
 func TestAFailureStopsOnlyWhatBuildsOnIt(t *testing.T) {
 	var ran []string
-	make := func(name string, err error, needs ...string) stage {
+	named := func(name string, err error, needs ...string) stage {
 		return stage{name: name, needs: needs, run: func(context.Context, *run) error {
 			ran = append(ran, name)
 			return err
@@ -53,7 +53,7 @@ func TestAFailureStopsOnlyWhatBuildsOnIt(t *testing.T) {
 	}
 	var out strings.Builder
 	r := newRun(&out)
-	ok := r.all(t.Context(), []stage{make("a", errors.New("broken")), make("b", nil, "a"), make("c", nil, "b"), make("d", nil)})
+	ok := r.all(t.Context(), []stage{named("a", errors.New("broken")), named("b", nil, "a"), named("c", nil, "b"), named("d", nil)})
 	r.summary()
 	if ok || !slices.Equal(ran, []string{"a", "d"}) {
 		t.Errorf("ran %v, ok %t", ran, ok)

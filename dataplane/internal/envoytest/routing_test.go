@@ -52,8 +52,10 @@ func TestRouting(t *testing.T) {
 		{name: "no header", call: call{path: "/h"}, backend: "any"},
 		{name: "a query parameter", call: call{path: "/q?animal=whale"}, backend: "query"},
 		{name: "another value of the query parameter", call: call{path: "/q?animal=dog"}, backend: "any"},
-		{name: "the port of the Host header does not matter for matching, and reaches the backend", call: call{host: "exact.example.org:8080", path: "/"}, backend: "host",
-			check: func(a answer) error { return same("host", a.seen.Host, "exact.example.org:8080") }},
+		{
+			name: "the port of the Host header does not matter for matching, and reaches the backend", call: call{host: "exact.example.org:8080", path: "/"}, backend: "host",
+			check: func(a answer) error { return same("host", a.seen.Host, "exact.example.org:8080") },
+		},
 		{name: "a wildcard hostname", call: call{host: "a.b.example.org", path: "/"}, backend: "wildcard"},
 		{name: "a host falls through to the wider hostname", call: call{host: "exact.example.org", path: "/only-wildcard"}, backend: "wildcard-rule"},
 		{name: "an unknown path of a known host", call: call{host: "closed.example.net", path: "/nothing"}, status: 404},
@@ -73,17 +75,22 @@ func TestRouting(t *testing.T) {
 		{name: "rewriting the prefix away with a slash behind it", call: call{path: "/rw/away/"}, backend: "rw-away", check: path("/")},
 		{name: "rewriting the root prefix", call: call{host: "root.example.net", path: "/x"}, backend: "rw-root", check: path("/base/x")},
 		{name: "rewriting the full path keeps the query", call: call{path: "/rw/full/x/y?q=1"}, backend: "rw-full", check: path("/the/only%5C1?q=1")},
-		{name: "rewriting the host", call: call{path: "/rw/host"}, backend: "rw-host",
-			check: func(a answer) error { return same("host", a.seen.Host, "inside.example") }},
-		{name: "a backend rewrites its own path", call: call{path: "/rw/split/x"},
+		{
+			name: "rewriting the host", call: call{path: "/rw/host"}, backend: "rw-host",
+			check: func(a answer) error { return same("host", a.seen.Host, "inside.example") },
+		},
+		{
+			name: "a backend rewrites its own path", call: call{path: "/rw/split/x"},
 			check: func(a answer) error {
 				if a.seen.Backend == "split-a" && a.seen.Path == "/a/x" || a.seen.Backend == "split-b" && a.seen.Path == "/b/x" {
 					return nil
 				}
 				return fmt.Errorf("%s saw %s", a.seen.Backend, a.seen.Path)
-			}},
+			},
+		},
 
-		{name: "request headers are set, added and removed", call: call{path: "/headers", header: map[string]string{"X-Set": "old", "X-Add": "one", "X-Gone": "x"}},
+		{
+			name: "request headers are set, added and removed", call: call{path: "/headers", header: map[string]string{"X-Set": "old", "X-Add": "one", "X-Gone": "x"}},
 			backend: "headers", check: func(a answer) error {
 				return first(
 					same("X-Set", a.seen.Header.Get("X-Set"), "100%"),
@@ -92,7 +99,8 @@ func TestRouting(t *testing.T) {
 					same("X-Backend", a.seen.Header.Get("X-Backend"), "own"),
 					same("X-Both", a.seen.Header.Get("X-Both"), "backend"),
 				)
-			}},
+			},
+		},
 		{name: "response headers are set and removed", call: call{path: "/headers"}, backend: "headers", check: func(a answer) error {
 			return first(
 				same("X-Answer", a.header.Get("X-Answer"), "yes"),

@@ -139,7 +139,7 @@ func TestARotatedCertificateDropsNoConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := (&http2.Transport{}).NewClientConn(raw)
+	conn, err := (&http2.Transport{}).NewClientConn(raw) //nolint:staticcheck // on a connection that is there already
 	if err != nil {
 		t.Fatal(err)
 	}
