@@ -10,6 +10,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,8 +39,8 @@ func TestACanaryDeletedInTheMiddleLeavesAWorkingShop(t *testing.T) {
 	sc.close()
 }
 
-// A visitor's request may only fail by the version's own fault, also when the
-// version's pods crash while they serve.
+// What a crash cuts off, and what it leaves without a pod, is the canary's share;
+// from the moment the traffic is back nothing fails any more.
 func TestACanaryWhosePodsCrashLosesItsTraffic(t *testing.T) {
 	t.Parallel()
 	sc := open(t, gated)
@@ -47,9 +48,22 @@ func TestACanaryWhosePodsCrashLosesItsTraffic(t *testing.T) {
 	sc.waitPhase(v1beta1.PhaseStepping)
 	r := sc.waitOutcome(1, v1beta1.OutcomeRolledBack)
 	t.Logf("rolled back: %s: %s", r.Reason, r.Message)
+	back := time.Now()
 	sc.serves(v1)
 	sc.restored("Deployment")
-	sc.visitors.Stop() // what a crash cuts off is the version's own failure
+	report := sc.visitors.Stop()
+	if n := report.Versions[v1.Name].Errors; n > 0 {
+		t.Errorf("the healthy version failed %d requests", n)
+	}
+	for second, s := range report.Seconds {
+		if report.Start.Add(time.Duration(second)*time.Second).After(back) && s.Blameless > 0 {
+			t.Errorf("%d requests failed after the traffic was back:\n%s", s.Blameless, report)
+		}
+	}
+	// At 25 % a pod that crashes can take no more than its share of the visitors.
+	if n := report.NotCaused(); n > report.Requests/4 {
+		t.Errorf("%d of %d requests failed:\n%s", n, report.Requests, report)
+	}
 }
 
 func TestARouteEditedInTheMiddleKeepsTheEditAndTheRelease(t *testing.T) {
@@ -94,6 +108,53 @@ func TestARouteEditedInTheMiddleKeepsTheEditAndTheRelease(t *testing.T) {
 		t.Errorf("the edit did not survive as it was written: %+v", r.Spec.Rules)
 	}
 	sc.close()
+}
+
+// An autoscaler may grow the Deployment in the middle, and must not shrink what
+// has to take everything back. (It needs no metrics to keep its minimum.)
+func TestAnAutoscalerGrowsTheDeploymentInTheMiddle(t *testing.T) {
+	t.Parallel()
+	sc := open(t, gated)
+	ctx := t.Context()
+	sc.must(sc.Apply(ctx, scaler(3)))
+	sc.deploy(v2)
+	sc.waitFor("the gate", waitsForApproval)
+	hpa := &autoscalingv2.HorizontalPodAutoscaler{}
+	sc.must(sc.Client.Get(ctx, sc.Key(shop.Name), hpa))
+	if b := hpa.Spec.Behavior; b == nil || b.ScaleDown == nil || b.ScaleDown.SelectPolicy == nil || *b.ScaleDown.SelectPolicy != autoscalingv2.DisabledPolicySelect {
+		t.Errorf("scaling down is not off during the release: %+v", b)
+	}
+	sc.must(sc.Client.Patch(ctx, hpa, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"minReplicas":5}}`))))
+	sc.must(sc.Wait(ctx, "five stable pods", time.Minute, func(ctx context.Context) (bool, string, error) {
+		pods, err := sc.Pods(ctx, v1.Name)
+		return len(pods) == 5, fmt.Sprint(len(pods), " pods"), err
+	}))
+	sc.must(sc.Command(ctx, "promote"))
+	sc.waitOutcome(1, v1beta1.OutcomeSucceeded)
+	sc.serves(v2)
+	pods, err := sc.Pods(ctx, v2.Name)
+	sc.must(err)
+	if len(pods) != 5 {
+		t.Errorf("%d pods of the new version, want the 5 that the autoscaler asked for", len(pods))
+	}
+	sc.restored("Deployment") // its replicas are the autoscaler's
+	sc.must(sc.Client.Get(ctx, sc.Key(shop.Name), hpa))
+	if hpa.Spec.Behavior != nil && hpa.Spec.Behavior.ScaleDown != nil && hpa.Spec.Behavior.ScaleDown.SelectPolicy != nil && *hpa.Spec.Behavior.ScaleDown.SelectPolicy == autoscalingv2.DisabledPolicySelect {
+		t.Error("scaling down is still off after the release")
+	}
+	sc.close()
+}
+
+func scaler(least int) string {
+	return fmt.Sprintf(`apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: checkout}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: checkout}
+  minReplicas: %d
+  maxReplicas: 8
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
+`, least)
 }
 
 // The scenarios below end processes that others need; they run by themselves.

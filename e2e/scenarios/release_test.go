@@ -43,16 +43,16 @@ func TestAGoodVersionIsReleasedWithoutRestartingAPod(t *testing.T) {
 	sc.must(sc.WaitRolledOut(t.Context(), shop.Name, 10*time.Second))
 	sc.serves(v2)
 	sc.restored()
-	report := sc.close()
-	if n := report.Versions[v2.Name].Requests; n == 0 {
+
+	// The next release goes back to what was released before: what stands in the
+	// Deployment's history is not in its way.
+	sc.deploy(v1)
+	sc.waitOutcome(2, v1beta1.OutcomeSucceeded)
+	sc.serves(v1)
+	sc.restored()
+	if report := sc.close(); report.Versions[v2.Name].Requests == 0 {
 		t.Error("no visitor saw the new version")
 	}
-
-	// At rest, the next version is released the same way: what the first release
-	// left in history is not in its way.
-	sc.deploy(v3)
-	sc.waitOutcome(2, v1beta1.OutcomeSucceeded)
-	sc.serves(v3)
 }
 
 func TestABadVersionIsRolledBackAndItsPodsAreKeptForAWhile(t *testing.T) {
