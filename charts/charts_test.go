@@ -278,6 +278,27 @@ func TestTheOperatorHalfAloneHasNothingOfTheGateway(t *testing.T) {
 	}
 }
 
+func TestEveryPartThatIsTurnedOffIsLeftOut(t *testing.T) {
+	for _, row := range []struct{ set, kind string }{
+		{"admission.enabled=false", "MutatingAdmissionPolicy"},
+		{"crds.install=false", "CustomResourceDefinition"},
+		{"gateway.createClass=false", "GatewayClass"},
+		{"serviceAccount.create=false,serviceAccount.name=mine", "ServiceAccount"},
+	} {
+		count := func(set ...string) (n int) {
+			for _, doc := range documents(t, set...) {
+				if strings.Contains("\n"+doc, "\nkind: "+row.kind+"\n") {
+					n++
+				}
+			}
+			return n
+		}
+		if on, off := count(), count(row.set); on == 0 || off != 0 {
+			t.Errorf("%s: %d before, %d after --set %s", row.kind, on, off, row.set)
+		}
+	}
+}
+
 func TestTheReleaseNameNamesEverything(t *testing.T) {
 	out, _, err := helm(t, "template", "edge", "headgate", "--kube-version", "1.37.0")
 	if err != nil {
