@@ -54,7 +54,7 @@ func report3() load.Report {
 func TestTheLiveViewShowsWeightsRequestsErrorsAndReasons(t *testing.T) {
 	at := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	want := []string{
-		"  Stepping      Stepping, weight 25, step 2/4: Holding: Watching 25 %.",
+		"  Stepping, weight 25, step 2/4: Holding: Watching 25 %.",
 		"  stable  75 %  " + strings.Repeat("█", 38) + strings.Repeat("░", 12) + "  25 % canary",
 		"  v1         300/s  errors    0/s   in all    500, errors    0 (0.00 %), p99 3ms",
 		"  v2         100/s  errors    5/s   in all    100, errors    5 (5.00 %), p99 4ms",

@@ -26,14 +26,20 @@ const barWidth = 50
 type screen struct {
 	out      io.Writer
 	terminal bool
-	lines    int
+	// width is the terminal's; lines is how many are drawn: one that wrapped would
+	// spoil the way back up.
+	width, lines int
 	last     string
 	told     int
 	release  int64
 }
 
 func newScreen(out *os.File) *screen {
-	return &screen{out: out, terminal: term.IsTerminal(int(out.Fd()))}
+	s := &screen{out: out, terminal: term.IsTerminal(int(out.Fd())), width: 80}
+	if width, _, err := term.GetSize(int(out.Fd())); err == nil && width > 0 {
+		s.width = width
+	}
+	return s
 }
 
 func (s *screen) draw(c *v1beta1.Canary, report load.Report, now time.Time) {
@@ -46,7 +52,7 @@ func (s *screen) draw(c *v1beta1.Canary, report load.Report, now time.Time) {
 		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.lines)
 	}
 	for _, line := range lines {
-		fmt.Fprintln(s.out, line)
+		fmt.Fprintln(s.out, cut(line, s.width-1))
 	}
 	s.lines = len(lines)
 }
@@ -80,7 +86,7 @@ func (s *screen) tell(c *v1beta1.Canary, report load.Report) {
 func view(c *v1beta1.Canary, report load.Report, now time.Time) []string {
 	canary := int(c.Status.Weight) * barWidth / 100
 	lines := []string{
-		fmt.Sprintf("  %-13s %s", c.Status.Phase, shop.Summary(c)),
+		"  " + shop.Summary(c),
 		fmt.Sprintf("  stable %3d %%  %s%s  %d %% canary", 100-c.Status.Weight, strings.Repeat("█", barWidth-canary), strings.Repeat("░", canary), c.Status.Weight),
 	}
 	second := recent(report)
@@ -95,10 +101,10 @@ func view(c *v1beta1.Canary, report load.Report, now time.Time) []string {
 		return lines
 	}
 	for _, m := range r.Metrics {
-		lines = append(lines, fmt.Sprintf("  %-8s %-8s %s", m.Name, m.Verdict, cut(m.Message, 110)))
+		lines = append(lines, fmt.Sprintf("  %-8s %-8s %s", m.Name, m.Verdict, m.Message))
 	}
 	for _, e := range r.Journal[max(0, len(r.Journal)-5):] {
-		lines = append(lines, fmt.Sprintf("  %3.0fs ago  %-18s %s", now.Sub(e.Time.Time).Seconds(), e.Reason, cut(e.Message, 100)))
+		lines = append(lines, fmt.Sprintf("  %3.0fs ago  %-18s %s", now.Sub(e.Time.Time).Seconds(), e.Reason, e.Message))
 	}
 	return lines
 }
