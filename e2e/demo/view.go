@@ -29,9 +29,9 @@ type screen struct {
 	// width is the terminal's; lines is how many are drawn: one that wrapped would
 	// spoil the way back up.
 	width, lines int
-	last     string
-	told     int
-	release  int64
+	last         string
+	told         int
+	release      int64
 }
 
 func newScreen(out *os.File) *screen {
