@@ -281,7 +281,10 @@ func policyObjects() ([]*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	out := &bytes.Buffer{}
-	if err := t.Execute(out, map[string]any{"Release": map[string]any{"Namespace": "headgate-system"}}); err != nil {
+	if err := t.Execute(out, map[string]any{
+		"Release": map[string]any{"Namespace": "headgate-system"},
+		"Values":  map[string]any{"admission": map[string]any{"enabled": true}},
+	}); err != nil {
 		return nil, err
 	}
 	var objects []*unstructured.Unstructured
