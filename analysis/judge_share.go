@@ -112,7 +112,7 @@ func judgeShares(o opinion, l limits, e shares, numbers string, missing *Problem
 			count(e.unanswered), count(whole.n+e.unanswered))
 	case whole.n <= 0:
 		return o.say(v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic,
-			"no request of the canary was answered in %s", seconds(whole.seconds))
+			"no request of the canary was answered in %s", waited(whole.seconds))
 	case !enough:
 		return o.say(v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests,
 			"%s of %s canary requests seen%s", count(whole.n), count(l.minRequests),

@@ -45,6 +45,15 @@ func seconds(s float64) string {
 	}
 }
 
+// waited is a time that goes on: whole minutes once it is long, so that a sentence
+// about it is not news with every measurement.
+func waited(s float64) string {
+	if s < 120 {
+		return seconds(s)
+	}
+	return strconv.Itoa(int(s/60)) + "m"
+}
+
 func trimmed(v float64) string {
 	digits := 0
 	if v < 100 {

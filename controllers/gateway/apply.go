@@ -63,14 +63,17 @@ const cacheDelay = 5 * time.Second
 
 // applyAll brings the infrastructure of every Gateway to what it should be, and
 // tells after which time the next certificate is due.
-func (r *reconciler) applyAll(ctx context.Context, g *graph.Graph, services map[types.NamespacedName]*corev1.Service) (time.Duration, error) {
+func (r *reconciler) applyAll(ctx context.Context, g *graph.Graph, seen graph.Resources) (time.Duration, error) {
 	var failures []error
 	var next time.Duration
 	for _, gw := range g.Gateways {
 		if !gw.Valid || !slices.ContainsFunc(gw.Listeners, func(l *graph.Listener) bool { return l.Valid }) {
 			continue // what is there stays
 		}
-		p, due, err := r.applyOne(ctx, gw, services)
+		if ns := seen.Namespaces[gw.Key.Namespace]; gw.Source.DeletionTimestamp != nil || ns != nil && ns.DeletionTimestamp != nil {
+			continue // it is on its way out; the API server refuses to create anything there
+		}
+		p, due, err := r.applyOne(ctx, gw, seen.Services)
 		if err != nil {
 			failures = append(failures, fmt.Errorf("setting up the proxies of Gateway %s: %w", gw.Key, err))
 			p.problem = fmt.Sprintf("setting up the proxies failed: %v", err)

@@ -59,7 +59,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	r.graph = graph.Build(resources)
 	published := r.publish(ctx, r.graph)
 	r.patience = r.options.Now().Add(ackPatience)
-	due, applied := r.applyAll(ctx, r.graph, resources.Services)
+	due, applied := r.applyAll(ctx, r.graph, resources)
 	result, recorded := r.record(ctx)
 	if result.RequeueAfter == 0 {
 		result.RequeueAfter = due
