@@ -196,6 +196,45 @@ func (sc *scene) killOperator() {
 		client.MatchingLabels{"app.kubernetes.io/component": "controller"}, client.GracePeriodSeconds(0)))
 }
 
+func TestASecondReplicaTakesOver(t *testing.T) {
+	sc := open(t, gated)
+	ctx := context.WithoutCancel(t.Context()) // the number of replicas is restored, whatever happens here
+	scale := func(n int32) {
+		d := &appsv1.Deployment{}
+		d.Namespace, d.Name = env.HeadgateNamespace, "headgate"
+		sc.must(sc.Client.Patch(ctx, d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
+		sc.must(sc.Cluster.WaitRolledOut(ctx, d.Namespace, d.Name, time.Minute))
+	}
+	t.Cleanup(func() { scale(1) })
+	scale(2)
+	sc.deploy(v2)
+	sc.waitFor("the gate", waitsForApproval)
+
+	leader := sc.leader(ctx)
+	sc.must(sc.Client.Delete(ctx, leader, client.GracePeriodSeconds(0)))
+	sc.must(sc.Wait(ctx, "another leader", 30*time.Second, func(ctx context.Context) (bool, string, error) {
+		next := sc.leader(ctx)
+		return next != nil && next.Name != leader.Name, fmt.Sprint(next != nil), nil
+	}))
+	sc.must(sc.Command(ctx, "promote"))
+	sc.waitOutcome(1, v1beta1.OutcomeSucceeded)
+	sc.serves(v2)
+	sc.restored()
+	sc.close()
+}
+
+// leader is the operator's pod that leads; nil while there is none.
+func (sc *scene) leader(ctx context.Context) *corev1.Pod {
+	var pods corev1.PodList
+	sc.must(sc.Client.List(ctx, &pods, client.InNamespace(env.HeadgateNamespace), client.MatchingLabels{"headgate.dev/leader": "true"}))
+	for i := range pods.Items {
+		if pods.Items[i].DeletionTimestamp == nil {
+			return &pods.Items[i]
+		}
+	}
+	return nil
+}
+
 func TestPrometheusDownHoldsTheReleaseAndSaysSo(t *testing.T) {
 	sc := open(t, gated)
 	ctx := context.WithoutCancel(t.Context()) // Prometheus comes back for the others, whatever happens here
