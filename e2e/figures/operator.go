@@ -73,6 +73,9 @@ func atRest(ctx context.Context, s *shop.Shop, idle time.Duration, canaries int)
 		after, err := operator(ctx, s.Cluster)
 		return after.requests - before.requests, err
 	}
+	// What setting the shop up has stirred must have settled.
+	settle := 10 * time.Second
+	time.Sleep(settle)
 	without, err := count()
 	if err != nil {
 		return nil, err
@@ -94,6 +97,7 @@ func atRest(ctx context.Context, s *shop.Shop, idle time.Duration, canaries int)
 			return nil, err
 		}
 	}
+	time.Sleep(settle)
 	with, err := count()
 	if err != nil {
 		return nil, err
