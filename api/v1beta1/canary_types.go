@@ -93,6 +93,14 @@ type CanarySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	KeepFailed *metav1.Duration `json:"keepFailed,omitempty"`
 
+	// Windows are when a release may start and take a step. Empty: always. Outside
+	// of them the weight stays as it is; a fault still rolls back, and a person's
+	// promote goes through.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Windows []Window `json:"windows,omitempty"`
+
 	// Suspend stops the release where it stands: weights stay, no step is taken,
 	// no release starts. A fault still rolls back.
 	// +optional
@@ -123,6 +131,26 @@ type RouteReference struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+}
+
+// Window opens at every time its schedule names and closes after its duration.
+type Window struct {
+	// Schedule is a cron expression of five fields (minute, hour, day of the month,
+	// month, day of the week): "0 9 * * 1-4" opens at nine on Monday to Thursday.
+	// +kubebuilder:validation:MinLength=9
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^ ]+( +[^ ]+){4}$')",message="write five fields, minute hour day month weekday: '0 9 * * 1-4' is nine o'clock on Monday to Thursday"
+	Schedule string `json:"schedule"`
+	// Duration is how long it stays open, at least 1m.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(m|h))+$')",message="write a duration of minutes and hours such as 90m or 8h"
+	Duration metav1.Duration `json:"duration"`
+	// TimeZone is the IANA name of the schedule's time zone, for example
+	// Europe/Berlin. Default UTC.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	TimeZone string `json:"timeZone,omitempty"`
 }
 
 // Step is one stage of a release. It is left when the weight was confirmed by

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	_ "time/tzdata" // the image has no time zones; release windows name them
 
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"

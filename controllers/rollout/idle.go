@@ -67,6 +67,9 @@ func (p *pass) attach() *Problem {
 
 func (p *pass) missing() *Problem {
 	target := p.seen.Target
+	if invalid := p.invalidSpec(); invalid != nil {
+		return invalid
+	}
 	switch {
 	case target == nil:
 		return &Problem{v1beta1.ReasonTargetNotFound, fmt.Sprintf("There is no Deployment %q in this namespace: create it, or correct spec.target.name in a new Canary.", p.in.Canary.Spec.Target.Name)}
@@ -143,6 +146,8 @@ func (p *pass) idle() {
 		p.working(v1beta1.ReasonSuspended, "A new version is held; its release starts when spec.suspend is false.")
 	case problem != nil:
 		p.stalled(problem.Reason, "A new version is held and cannot be released: "+problem.Message)
+	case p.closed():
+		p.label()
 	default:
 		p.begin(*serving)
 	}

@@ -196,7 +196,8 @@ func (p *pass) judged() v1beta1.VerdictResult {
 	return v.Result
 }
 
-// stopped says whether a person stopped the release where it stands.
+// stopped says whether a person, or the calendar, stopped the release where it
+// stands.
 func (p *pass) stopped() bool {
 	switch {
 	case p.in.Canary.Spec.Suspend:
@@ -204,7 +205,7 @@ func (p *pass) stopped() bool {
 	case p.release.Paused:
 		p.working(v1beta1.ReasonPaused, fmt.Sprintf("Paused at %d %%: kubectl headgate resume %s", p.status.Weight, p.in.Canary.Name))
 	default:
-		return false
+		return p.closed()
 	}
 	return true
 }
