@@ -30,6 +30,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -402,10 +403,14 @@ func newEnv(t *testing.T) *env {
 	return e
 }
 
-// start runs the operator, and halt ends it.
-func (e *env) start() {
+// start runs the operator until e.stop.
+func (e *env) start() { e.startWith(nil) }
+
+// startWith also lets the test see, and refuse, each of its requests.
+func (e *env) startWith(wrap transport.WrapperFunc) {
 	e.Helper()
 	cfg := rest.CopyConfig(server.config)
+	cfg.Wrap(wrap)
 	cfg.Impersonate = rest.ImpersonationConfig{UserName: operatorUser}
 	skip := true
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{

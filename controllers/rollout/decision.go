@@ -37,22 +37,21 @@ type Event struct {
 // what must be true afterwards, not what to do.
 type Action interface{ action() }
 
-// EnsureFinalizer and EnsureFinalizerRemoved: the Canary's finalizer.
-type (
-	EnsureFinalizer        struct{}
-	EnsureFinalizerRemoved struct{}
-)
+// EnsureFinalizer puts the finalizer on the Canary.
+type EnsureFinalizer struct{}
+
+// EnsureFinalizerRemoved lets a deleted Canary go.
+type EnsureFinalizerRemoved struct{}
 
 // ClearCommand removes the command annotation, if it still has this value.
 type ClearCommand struct{ Value string }
 
-// EnsureHoldLabel marks the Deployment for the admission policy, and
-// EnsureHoldLabelRemoved takes every mark of Headgate's off it. Neither touches
-// spec.paused.
-type (
-	EnsureHoldLabel        struct{}
-	EnsureHoldLabelRemoved struct{}
-)
+// EnsureHoldLabel marks the Deployment for the admission policy.
+type EnsureHoldLabel struct{}
+
+// EnsureHoldLabelRemoved takes every mark of Headgate's off the Deployment. It
+// does not touch spec.paused.
+type EnsureHoldLabelRemoved struct{}
 
 // EnsureUnpaused lets the Deployment go on, provided that it is the very object
 // that was seen: a template that came in between stays held. Pausing is not an
@@ -62,28 +61,27 @@ type EnsureUnpaused struct{}
 // ClearBypass removes the bypass annotation after the update it let through.
 type ClearBypass struct{}
 
-// EnsureServiceNarrowed makes the stable Service select one version only;
-// EnsureServiceRestored makes it what the user wrote.
-type (
-	EnsureServiceNarrowed struct{ Hash string }
-	EnsureServiceRestored struct{}
-)
+// EnsureServiceNarrowed makes the stable Service select one version only.
+type EnsureServiceNarrowed struct{ Hash string }
+
+// EnsureServiceRestored makes the stable Service what the user wrote.
+type EnsureServiceRestored struct{}
 
 // EnsureCanaryService gives the canary's pods a Service like the stable one.
-type (
-	EnsureCanaryService        struct{ Hash string }
-	EnsureCanaryServiceRemoved struct{}
-)
+type EnsureCanaryService struct{ Hash string }
+
+// EnsureCanaryServiceRemoved deletes that Service.
+type EnsureCanaryServiceRemoved struct{}
 
 // EnsureCanaryReplicaSet makes the ReplicaSet exist from the Deployment's
-// template, with this many pods; EnsureCanaryRemoved deletes it with its pods.
-type (
-	EnsureCanaryReplicaSet struct {
-		Hash     string
-		Replicas int32
-	}
-	EnsureCanaryRemoved struct{ Hash string }
-)
+// template, with this many pods.
+type EnsureCanaryReplicaSet struct {
+	Hash     string
+	Replicas int32
+}
+
+// EnsureCanaryRemoved deletes a ReplicaSet of the Canary's with its pods.
+type EnsureCanaryRemoved struct{ Hash string }
 
 // EnsureWeights makes every rule that names the Service give this share of it
 // to the canary. With Closed it also leaves a mark on the routes, so that a
@@ -110,19 +108,18 @@ type EnsureRoutesRestored struct{}
 // back to an old revision.
 type EnsureHistoryMerged struct{ Names []string }
 
-// EnsureHandedOver makes the Deployment the controller of the canary's
-// ReplicaSet; EnsureTakenBack makes it the Canary again.
-type (
-	EnsureHandedOver struct{ Hash string }
-	EnsureTakenBack  struct{ Hash string }
-)
+// EnsureHandedOver makes the Deployment the controller of the canary's ReplicaSet.
+type EnsureHandedOver struct{ Hash string }
+
+// EnsureTakenBack makes the Canary its controller again.
+type EnsureTakenBack struct{ Hash string }
 
 // EnsureScaleDownHeld keeps autoscalers from shrinking the stable side while it
-// may have to take everything back; EnsureScaleDownRestored ends that.
-type (
-	EnsureScaleDownHeld     struct{}
-	EnsureScaleDownRestored struct{}
-)
+// may have to take everything back.
+type EnsureScaleDownHeld struct{}
+
+// EnsureScaleDownRestored makes the autoscalers what the user wrote.
+type EnsureScaleDownRestored struct{}
 
 func (EnsureFinalizer) action()            {}
 func (EnsureFinalizerRemoved) action()     {}

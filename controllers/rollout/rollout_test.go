@@ -406,9 +406,10 @@ func (h *harness) user() {
 			h.recreate()
 		}
 	case n < 95:
-		if w.twinThere == Absent {
+		switch w.twinThere {
+		case Absent:
 			w.twinThere = Foreign
-		} else if w.twinThere == Foreign {
+		case Foreign:
 			w.twinThere = Absent
 		}
 	case n < 97:

@@ -546,17 +546,16 @@ func (w *world) update(change func(*deployment)) {
 	if w.dep == nil {
 		return
 	}
-	old, new := *w.dep, *w.dep
-	change(&new)
-	held := (old.label != "" || new.label != "") && !new.bypass
-	if held && (new.template != old.template && !(old.paused && !old.held) ||
-		old.paused && !old.held && !new.paused ||
-		old.held && (!new.paused || !new.held)) {
-		new.paused, new.held = true, true
-		if new.label == "" {
-			new.label = old.label
+	was, will := *w.dep, *w.dep
+	change(&will)
+	watched := (was.label != "" || will.label != "") && !will.bypass
+	usersPause := was.paused && !was.held
+	if watched && (will.template != was.template && !usersPause || usersPause && !will.paused || was.held && (!will.paused || !will.held)) {
+		will.paused, will.held = true, true
+		if will.label == "" {
+			will.label = was.label
 		}
 	}
-	new.version++
-	*w.dep = new
+	will.version++
+	*w.dep = will
 }
