@@ -114,6 +114,14 @@ func names(refs []any, namespace, service string) bool {
 	})
 }
 
+// sends says whether a rule gives requests to the canary.
+func sends(refs []any, pair backendPair) bool {
+	return slices.ContainsFunc(refs, func(r any) bool {
+		ref, ok := r.(map[string]any)
+		return ok && isService(ref, pair.namespace, pair.canary) && weight(ref) > 0
+	})
+}
+
 // unshifted gives the backends of a rule as the user wants them, without the
 // canary's. It is false for a rule that does not name the Service.
 func unshifted(refs []any, pair backendPair, old *routeRecord, index int, used map[int]bool) (original []any, ok bool) {

@@ -90,6 +90,7 @@ func (r *reconciler) routesOf(w *world) {
 		all := backendRefs(route)
 		stable := slices.ContainsFunc(all, func(refs []any) bool { return names(refs, pair.namespace, pair.stable) })
 		twin := slices.ContainsFunc(all, func(refs []any) bool { return names(refs, pair.namespace, pair.canary) })
+		reaches := slices.ContainsFunc(all, func(refs []any) bool { return sends(refs, pair) })
 		if !stable && !traces {
 			if len(w.canary.Spec.Routes) > 0 && w.seen.RouteProblem == nil {
 				w.seen.RouteProblem = &rollout.Problem{Reason: v1beta1.ReasonRouteNotFound, Message: fmt.Sprintf(
@@ -102,6 +103,7 @@ func (r *reconciler) routesOf(w *world) {
 				"Canary %q is releasing through the same rule of %s %q: this release starts after that one.", other, ref.Kind, ref.Name)}
 		}
 		seen := rollout.Route{Ref: ref, Percent: rollout.Detached, Traces: traces || twin && underway(w.canary)}
+		seen.Reaches = reaches && seen.Traces
 		if record != nil {
 			seen.Closed = record.Closed
 		}

@@ -105,7 +105,7 @@ func nonsense(r *rand.Rand) Input {
 	}
 	o.CanaryService = CanaryService{Name: "checkout-canary", Presence: pick(r, Absent, Ours, Foreign), Hash: pick(r, hashes...), InSync: r.IntN(2) == 0, Ready: int32(r.IntN(4))}
 	for range r.IntN(3) {
-		route := Route{Percent: int32(r.IntN(102)) - 1, Traces: r.IntN(2) == 0, Programmed: r.IntN(2) == 0, Foreign: r.IntN(2) == 0}
+		route := Route{Percent: int32(r.IntN(102)) - 1, Traces: r.IntN(2) == 0, Reaches: r.IntN(2) == 0, Programmed: r.IntN(2) == 0, Foreign: r.IntN(2) == 0}
 		if r.IntN(4) == 0 {
 			route.Closed = &Closing{Attempt: int64(r.IntN(3))}
 		}

@@ -133,6 +133,8 @@ type Route struct {
 	Ref v1beta1.RouteReference
 	// Percent is the canary's share in every rule that names the Service, or Detached.
 	Percent int32
+	// Reaches is true while any rule sends requests to the canary, at whatever share.
+	Reaches bool
 	// Traces is true while anything of Headgate's is on the object.
 	Traces bool
 	// Programmed is true when every gateway that reports its proxies says that
@@ -232,10 +234,10 @@ func (s Observation) traces() bool {
 	return s.routeTraces() || len(s.canaries()) > 0 || s.CanaryService.Presence == Ours || s.Service != nil && s.Service.Traces
 }
 
-// exposed is true while a route sends traffic to the canary, or may.
+// exposed is true while a route sends traffic to the canary.
 func (s Observation) exposed() bool {
 	for _, r := range s.Routes {
-		if r.Traces && r.Percent != 0 {
+		if r.Reaches {
 			return true
 		}
 	}

@@ -157,7 +157,7 @@ func (w *world) observe() Observation {
 	}
 	if r := w.route; r != nil {
 		o.Routes = []Route{{
-			Ref: v1beta1.RouteReference{Kind: "HTTPRoute", Name: "checkout"}, Percent: r.percent, Traces: r.traces,
+			Ref: v1beta1.RouteReference{Kind: "HTTPRoute", Name: "checkout"}, Percent: r.percent, Reaches: r.percent > 0, Traces: r.traces,
 			Programmed: r.programmed >= r.generation, Foreign: w.foreign, Message: "not programmed", Closed: r.closed,
 		}}
 	}
