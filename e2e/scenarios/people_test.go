@@ -4,6 +4,7 @@
 package scenarios
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +120,31 @@ func TestTheSameManifestAppliedAgainInTheMiddleChangesNothing(t *testing.T) {
 		t.Fatalf("after applying the same manifest: %s, attempt %d", shop.Summary(c), c.Status.Release.Attempt)
 	}
 	sc.must(sc.Command(t.Context(), "promote"))
+	sc.waitOutcome(1, v1beta1.OutcomeSucceeded)
+	sc.serves(v2)
+	sc.restored()
+	sc.close()
+}
+
+// Service, route, steps and metrics are found or have defaults.
+func TestACanaryWithOnlyATargetWorks(t *testing.T) {
+	t.Parallel()
+	sc := open(t, `{apiVersion: headgate.dev/v1beta1, kind: Canary, metadata: {name: checkout}, spec: {target: {name: checkout}}}`)
+	sc.deploy(v2)
+	sc.waitFor("a verdict at 5 %", func(c *v1beta1.Canary) bool {
+		r := c.Status.Release
+		return r != nil && c.Status.Weight == 5 && len(r.Metrics) == 2 && r.Metrics[0].Verdict == v1beta1.VerdictPass && r.Metrics[1].Verdict == v1beta1.VerdictPass
+	})
+	c, err := sc.Canary(t.Context())
+	sc.must(err)
+	weights := []int32{}
+	for _, step := range c.Status.Release.Steps {
+		weights = append(weights, step.Weight)
+	}
+	if want := []int32{5, 25, 50, 100}; !slices.Equal(weights, want) {
+		t.Errorf("steps are %v, want %v", weights, want)
+	}
+	sc.must(sc.Command(t.Context(), "promote-full"))
 	sc.waitOutcome(1, v1beta1.OutcomeSucceeded)
 	sc.serves(v2)
 	sc.restored()
