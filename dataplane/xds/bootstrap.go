@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/netip"
+	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -96,7 +97,13 @@ func Bootstrap(p BootstrapParams) []byte {
 				TransportApiVersion:       corev3.ApiVersion_V3,
 				SetNodeOnFirstMessageOnly: true,
 				GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
-					EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: controlPlaneCluster},
+					EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+						ClusterName: controlPlaneCluster,
+						// Envoy would wait up to 30 s; a release waits with it for its confirmations.
+						RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+							BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(2 * time.Second),
+						}},
+					},
 				}}},
 			},
 			// Without a timeout the proxy is not ready until its first configuration is
