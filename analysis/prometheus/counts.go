@@ -19,12 +19,15 @@ import (
 )
 
 // The names under which Envoy's Prometheus endpoint shows the statistics of a
-// cluster. Each client request is once among the first, by the class of its
-// answer, whatever was tried to answer it; "internal" repeats those that were no
-// client's, such as mirrored ones. Times are in milliseconds.
+// cluster. Each client request is once among the first three, whatever was tried to
+// answer it: one that is not gRPC by the class of its answer, a gRPC call when it
+// ended with a code. "internal" repeats those that were no client's, such as mirrored
+// ones. Times are in milliseconds.
 const (
 	answered         = "envoy_cluster_upstream_rq_xx"
 	answeredInternal = "envoy_cluster_internal_upstream_rq_xx"
+	called           = "envoy_cluster_grpc_total"
+	completed        = "envoy_cluster_upstream_rq_completed"
 	sent             = "envoy_cluster_upstream_rq_total"
 	sentAgain        = "envoy_cluster_upstream_rq_retry"
 	took             = "envoy_cluster_upstream_rq_time_bucket"
@@ -33,6 +36,16 @@ const (
 	clusterLabel = "envoy_cluster_name"
 	classLabel   = "envoy_response_code_class"
 )
+
+// serversFault names the series of the gRPC codes that say that the server is to
+// blame, once each call: Unknown, DeadlineExceeded, Unimplemented, Internal,
+// Unavailable and DataLoss. They are the ones that google.rpc.Code maps to an HTTP
+// status of 500 and above, and that OpenTelemetry counts as errors of the server. The
+// proxy's own answers, such as to a call that found no endpoint, are Unavailable.
+var serversFault = []string{
+	"envoy_cluster_grpc_2", "envoy_cluster_grpc_4", "envoy_cluster_grpc_12",
+	"envoy_cluster_grpc_13", "envoy_cluster_grpc_14", "envoy_cluster_grpc_15",
+}
 
 // lookback is how far before From samples are asked for, to find the last one at
 // or before it: more than the usual intervals of scraping.
@@ -61,7 +74,7 @@ func (s *Source) counts(ctx context.Context, q analysis.Query) (stable, canary a
 }
 
 func countsQuery(q analysis.Query) string {
-	names := []string{answered, answeredInternal, sent, sentAgain}
+	names := append([]string{answered, answeredInternal, called, completed, sent, sentAgain}, serversFault...)
 	if q.Kind == analysis.KindHistogram {
 		// What was sent is known of a cluster from the start, so it is the witness
 		// that a histogram which appears later began at zero.
@@ -91,28 +104,35 @@ func clusterPattern(s analysis.Subject) string {
 	return regexp.QuoteMeta(s.Namespace) + "/(?:" + strings.Join(arms, "|") + ")(?:/[a-z0-9]+)?"
 }
 
-// answersOf adds up the answers of one arm by class.
+// answersOf adds up the answers of one arm by class and by code.
 func answersOf(rises []rise, namespace string, v analysis.Version) analysis.Sample {
 	var all, internal analysis.Sample
-	var tries, retries float64
+	var tries, retries, answers float64
 	knowsTries := false
 	for _, r := range rises {
 		if !ofVersion(string(r.metric[clusterLabel]), namespace, v) {
 			continue
 		}
 		all.Present = true
-		switch r.metric[model.MetricNameLabel] {
+		switch name := string(r.metric[model.MetricNameLabel]); name {
 		case answered:
 			all = all.Plus(ofClass(r))
 		case answeredInternal:
 			internal = internal.Plus(ofClass(r))
+		case called:
+			all.Requests += r.by
+		case completed:
+			answers += r.by
 		case sent:
 			tries, knowsTries = tries+r.by, true
 		case sentAgain:
 			retries += r.by
+		default:
+			if slices.Contains(serversFault, name) {
+				all.Bad += r.by
+			}
 		}
 	}
-	answers := all.Requests
 	all = all.Minus(internal)
 	if knowsTries {
 		all.Unanswered = tries - retries - answers

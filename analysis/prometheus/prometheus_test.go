@@ -271,8 +271,14 @@ func TestCountsSubtractWhatWasNoClientsRequest(t *testing.T) {
 			series("envoy_cluster_upstream_rq_xx", "other/checkout-canary/8080", "5", 0, 500),
 			series("envoy_cluster_internal_upstream_rq_xx", "shop/checkout-canary/8080", "2", 0, 10),
 			series("envoy_cluster_internal_upstream_rq_xx", "shop/checkout-canary/8080", "5", 0, 1),
+			series("envoy_cluster_upstream_rq_completed", "shop/checkout-canary/8080", "", 0, 45),
 			series("envoy_cluster_upstream_rq_retry", "shop/checkout-canary/8080", "", 0, 4),
 			series("envoy_cluster_upstream_rq_total", "shop/checkout-canary/8080", "", 0, 60),
+			series("envoy_cluster_grpc_total", "shop/checkout-canary/8080/h2c", "", 0, 200),
+			series("envoy_cluster_grpc_13", "shop/checkout-canary/8080/h2c", "", 0, 30),
+			series("envoy_cluster_grpc_14", "shop/checkout-canary/8080/h2c", "", 0, 7),
+			series("envoy_cluster_upstream_rq_completed", "shop/checkout-canary/8080/h2c", "", 0, 205),
+			series("envoy_cluster_upstream_rq_total", "shop/checkout-canary/8080/h2c", "", 0, 209),
 		}, ",")+"]")(w, r)
 	}))
 	defer server.Close()
@@ -285,12 +291,13 @@ func TestCountsSubtractWhatWasNoClientsRequest(t *testing.T) {
 	}
 	want := [2]analysis.Sample{
 		{Requests: 101, Bad: 1, Present: true},
-		{Requests: 34, Bad: 2, Unanswered: 60 - 45 - 4, Present: true},
+		{Requests: 34 + 200, Bad: 2 + 37, Unanswered: 60 - 45 - 4 + 209 - 205, Present: true},
 	}
 	if diff := cmp.Diff(want, [2]analysis.Sample{m.Stable, m.Canary}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	wantQuery := `{__name__=~"envoy_cluster_upstream_rq_xx|envoy_cluster_internal_upstream_rq_xx|envoy_cluster_upstream_rq_total|envoy_cluster_upstream_rq_retry", envoy_cluster_name=~"shop/(?:checkout/(?:8080)|checkout-canary/(?:8080))(?:/[a-z0-9]+)?"}[137000ms]`
+	wantQuery := `{__name__=~"envoy_cluster_upstream_rq_xx|envoy_cluster_internal_upstream_rq_xx|envoy_cluster_grpc_total|envoy_cluster_upstream_rq_completed` +
+		`|envoy_cluster_upstream_rq_total|envoy_cluster_upstream_rq_retry|envoy_cluster_grpc_2|envoy_cluster_grpc_4|envoy_cluster_grpc_12|envoy_cluster_grpc_13|envoy_cluster_grpc_14|envoy_cluster_grpc_15", envoy_cluster_name=~"shop/(?:checkout/(?:8080)|checkout-canary/(?:8080))(?:/[a-z0-9]+)?"}[137000ms]`
 	if diff := cmp.Diff(wantQuery, query); diff != "" {
 		t.Errorf("query (-want +got):\n%s", diff)
 	}

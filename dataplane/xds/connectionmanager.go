@@ -6,8 +6,10 @@ package xds
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -26,12 +28,7 @@ func connectionManager(statPrefix, routeTable string) *listenerv3.Filter {
 				ConfigSource:    adsSource(nil),
 				RouteConfigName: routeTable,
 			}},
-			HttpFilters: []*hcmv3.HttpFilter{{
-				Name: "envoy.filters.http.router",
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(&routerv3.Router{
-					SuppressEnvoyHeaders: true,
-				})},
-			}},
+			HttpFilters: httpFilters(),
 			// The client's address is the connection's: nobody in front of the
 			// gateway is trusted to state another.
 			UseRemoteAddress:             boolean(true),
@@ -57,6 +54,32 @@ func connectionManager(statPrefix, routeTable string) *listenerv3.Filter {
 			RequestTimeout: seconds(0),
 		})},
 	}
+}
+
+// httpFilters are the same on every listener, so that the first GRPCRoute of a Gateway
+// changes no filter chain: that would end the connections of everybody else. A request
+// that is not gRPC costs the first filter a look at its content type.
+//
+// A gRPC call that fails has the HTTP status 200, so the first filter counts calls by
+// their grpc-status, once each and when they end. The proxy's own answers to a call pass
+// there too, with the code Unavailable; so the router must not count them as 5xx as well.
+// It then counts no call by its HTTP status, whoever answered.
+func httpFilters() []*hcmv3.HttpFilter {
+	return []*hcmv3.HttpFilter{
+		httpFilter("envoy.filters.http.grpc_stats", &grpcstatsv3.FilterConfig{
+			PerMethodStatSpecifier: &grpcstatsv3.FilterConfig_StatsForAllMethods{
+				StatsForAllMethods: boolean(false),
+			},
+		}),
+		httpFilter("envoy.filters.http.router", &routerv3.Router{
+			SuppressEnvoyHeaders:                true,
+			SuppressGrpcRequestFailureCodeStats: true,
+		}),
+	}
+}
+
+func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(config)}}
 }
 
 // adsSource says that a resource comes over the proxy's one stream.

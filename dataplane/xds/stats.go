@@ -13,13 +13,16 @@ import (
 
 // statsConfig names the statistics that exist at all; Envoy's whole list costs a
 // second of its main thread per scrape at 3,000 clusters. The analysis reads the
-// upstream_rq_* series of each cluster by the label envoy_cluster_name.
+// upstream_rq_* and grpc.* series of each cluster by the label envoy_cluster_name.
 func statsConfig() *metricsv3.StatsConfig {
 	patterns := &matcherv3.ListStringMatcher{}
 	for _, expression := range []string{
 		// internal. is kept apart: mirrored requests are counted there as well, and
 		// subtracting it leaves those of clients.
 		`cluster\.[^.]+\.(internal\.)?upstream_rq_(completed|[1-5]xx|time)`,
+		// Of gRPC calls: how many ended with a code, and with which of those that are the
+		// server's fault.
+		`cluster\.[^.]+\.grpc\.(total|2|4|12|13|14|15)`,
 		`cluster\.[^.]+\.upstream_rq_(total|active|cancelled|timeout|per_try_timeout|rx_reset|tx_reset)`,
 		`cluster\.[^.]+\.upstream_rq_(retry|retry_success|retry_limit_exceeded|retry_overflow|pending_overflow|pending_failure_eject)`,
 		`cluster\.[^.]+\.upstream_cx_(active|total|connect_fail|connect_timeout|none_healthy|overflow|rx_bytes_total|tx_bytes_total)`,

@@ -8,6 +8,7 @@
 package scenarios
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -59,9 +60,15 @@ type scene struct {
 // open opens the shop with v1, applies the Canary and lets visitors in.
 func open(t *testing.T, canary string) *scene {
 	t.Helper()
+	return openAs(t, canary, shop.Open)
+}
+
+// openAs is open for the kind of shop that opens so.
+func openAs(t *testing.T, canary string, opens func(context.Context, *env.Space, int, shop.Version) (*shop.Shop, error)) *scene {
+	t.Helper()
 	c := ground(t)
 	space := c.SpaceForTest(t, "shop")
-	s, err := shop.Open(t.Context(), space, 3, v1)
+	s, err := opens(t.Context(), space, 3, v1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +142,7 @@ func (sc *scene) waitOutcome(attempt int64, want v1beta1.Outcome) *v1beta1.Relea
 // the last moments were all served by it.
 func (sc *scene) serves(v shop.Version) {
 	sc.t.Helper()
-	report, err := load.Do(sc.t.Context(), load.Options{URL: "http://" + sc.Address + "/", Host: shop.Host, Rate: 100, Duration: time.Second})
+	report, err := load.Do(sc.t.Context(), sc.Requests(100, time.Second))
 	sc.must(err)
 	if n := report.Versions[v.Name].Requests; n != report.Requests {
 		sc.t.Errorf("%d of %d requests were served by %s, want all:\n%s", n, report.Requests, v.Name, report)
@@ -148,7 +155,7 @@ func (sc *scene) users() map[string]string {
 	sc.t.Helper()
 	out := map[string]string{}
 	for _, o := range []struct{ api, kind string }{
-		{"v1", "Service"}, {"gateway.networking.k8s.io/v1", "HTTPRoute"}, {"apps/v1", "Deployment"},
+		{"v1", "Service"}, {"gateway.networking.k8s.io/v1", sc.RouteKind()}, {"apps/v1", "Deployment"},
 	} {
 		u := &unstructured.Unstructured{}
 		u.SetAPIVersion(o.api)

@@ -61,6 +61,9 @@ type Shop struct {
 	Replicas int
 	// Address is where the Gateway is reached.
 	Address string
+	// Protocol of the visitors. With load.GRPC the shop has a GRPCRoute instead of an
+	// HTTPRoute.
+	Protocol load.Protocol
 }
 
 // Version is one version of the shop's app with its knobs (see e2e/app).
@@ -91,11 +94,20 @@ func Ground(ctx context.Context, c *env.Cluster) error {
 // Open opens a shop in a namespace and waits until it sells the first version. It
 // has no Canary yet.
 func Open(ctx context.Context, space *env.Space, replicas int, first Version) (*Shop, error) {
-	s := &Shop{Space: space, Replicas: replicas}
+	return open(ctx, &Shop{Space: space, Replicas: replicas, Protocol: load.HTTP1}, first)
+}
+
+// OpenGRPC is Open for a shop behind a GRPCRoute.
+func OpenGRPC(ctx context.Context, space *env.Space, replicas int, first Version) (*Shop, error) {
+	return open(ctx, &Shop{Space: space, Replicas: replicas, Protocol: load.GRPC}, first)
+}
+
+func open(ctx context.Context, s *Shop, first Version) (*Shop, error) {
 	if err := s.Deploy(ctx, first); err != nil {
 		return nil, err
 	}
-	if err := s.Apply(ctx, manifest); err != nil {
+	// Both kinds of routes say this little with the same words.
+	if err := s.Apply(ctx, strings.ReplaceAll(manifest, "kind: HTTPRoute", "kind: "+s.RouteKind())); err != nil {
 		return nil, err
 	}
 	if err := s.WaitRolledOut(ctx, Name, time.Minute); err != nil {
@@ -125,6 +137,19 @@ func Open(ctx context.Context, space *env.Space, replicas int, first Version) (*
 	return s, s.waitSelling(ctx)
 }
 
+// RouteKind is the kind of the shop's route.
+func (s *Shop) RouteKind() string {
+	if s.Protocol == load.GRPC {
+		return "GRPCRoute"
+	}
+	return "HTTPRoute"
+}
+
+// Requests are the options of a load on the shop at a rate, per second.
+func (s *Shop) Requests(rate float64, d time.Duration) load.Options {
+	return load.Options{URL: "http://" + s.Address + "/", Host: Host, Rate: rate, Duration: d, Protocol: s.Protocol}
+}
+
 // Rest opens a shop without visitors and waits until its Canary is at rest.
 func (s *Shop) Rest(ctx context.Context) error {
 	if err := s.Deploy(ctx, Version{Name: "v1"}); err != nil {
@@ -139,7 +164,7 @@ func (s *Shop) Rest(ctx context.Context) error {
 // waitSelling waits until a visitor is served.
 func (s *Shop) waitSelling(ctx context.Context) error {
 	return s.Wait(ctx, "the shop to answer", 30*time.Second, func(ctx context.Context) (bool, string, error) {
-		report, err := load.Do(ctx, load.Options{URL: "http://" + s.Address + "/", Host: Host, Rate: 20, Duration: 100 * time.Millisecond})
+		report, err := load.Do(ctx, s.Requests(20, 100*time.Millisecond))
 		if err != nil {
 			return false, "", err
 		}
@@ -165,9 +190,7 @@ func (s *Shop) Deploy(ctx context.Context, v Version) error {
 
 // Visitors sends requests to the shop at a rate, per second, until stopped.
 func (s *Shop) Visitors(ctx context.Context, rate float64) (*load.Run, error) {
-	return load.Begin(ctx, load.Options{
-		URL: "http://" + s.Address + "/", Host: Host, Rate: rate, Duration: 10 * time.Minute,
-	})
+	return load.Begin(ctx, s.Requests(rate, 10*time.Minute))
 }
 
 // Canary reads the shop's Canary.
