@@ -207,8 +207,10 @@ type GatewayMetric string
 
 // The metrics of the bundled gateway.
 const (
-	// GatewayErrorRate is the share of requests answered with a 5xx, by the
-	// version or by the proxy in its place, in percent.
+	// GatewayErrorRate is the share of requests answered with a 5xx or, where they
+	// are gRPC calls, with a code that is the server's fault, by the version or by
+	// the proxy in its place, in percent. The codes are Unknown, DeadlineExceeded,
+	// Unimplemented, Internal, Unavailable and DataLoss.
 	GatewayErrorRate GatewayMetric = "ErrorRate"
 	// GatewayLatency is a quantile of the time from request to response.
 	GatewayLatency GatewayMetric = "Latency"

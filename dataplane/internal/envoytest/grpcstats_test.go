@@ -5,12 +5,20 @@ package envoytest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math/rand/v2"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +29,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/prometheus"
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
 )
@@ -178,4 +189,148 @@ func TestWhatAGRPCAnswerCounts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// startPrometheus scrapes the proxy each second and gives its address.
+func (r *rig) startPrometheus() string {
+	r.TB.Helper()
+	binary := os.Getenv("PROMETHEUS")
+	if binary == "" {
+		r.TB.Skip("PROMETHEUS does not name a Prometheus program")
+	}
+	dir, address := r.TB.TempDir(), Address(FreePort(r.TB))
+	config := filepath.Join(dir, "prometheus.yaml")
+	r.write(config, fmt.Appendf(nil, `
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+- job_name: proxies
+  metrics_path: /stats/prometheus
+  static_configs: [{targets: ["%s"]}]
+`, Address(r.proxy.StatsPort)))
+	command := exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+address, "--log.level=warn")
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := command.Start(); err != nil {
+		r.TB.Fatal(err)
+	}
+	r.TB.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	return "http://" + address
+}
+
+// counted is what a client knows of its requests to one version.
+type counted struct{ Requests, Bad float64 }
+
+// mix sends gRPC calls and HTTP requests to a version in an order that chance gives,
+// and counts what the client gets.
+func mix(t *testing.T, random *rand.Rand, port uint32, conn *grpc.ClientConn, version string, kinds map[string]int) counted {
+	t.Helper()
+	var order []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		order = append(order, slices.Repeat([]string{kind}, kinds[kind])...)
+	}
+	random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	var got counted
+	for _, kind := range order {
+		got.Requests++
+		if strings.HasPrefix(kind, "plain-") {
+			a, err := send(call{port: port, path: "/" + version + "/" + kind})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.status >= 500 {
+				got.Bad++
+			}
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		switch code := status.Code(conn.Invoke(ctx, "/"+version+"/"+kind, &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})); code {
+		case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+			got.Bad++
+		}
+		cancel()
+	}
+	return got
+}
+
+// TestTheErrorRateIsTheClientsOwn compares what the analysis says of two versions that
+// answer HTTP and gRPC in the same clusters with what the client saw.
+func TestTheErrorRateIsTheClientsOwn(t *testing.T) {
+	r := newRig(t)
+	port, backend := FreePort(t), newCodesBackend(t)
+	key := func(service string) graph.ClusterKey {
+		key := graphtest.Key(service)
+		key.Protocol = graph.UpstreamH2C
+		return key
+	}
+	var rules []*graph.Rule
+	for _, service := range []string{"stable", "canary"} {
+		r.Server.PublishEndpoints(key(service), Endpoints(key(service), backend))
+		rules = append(rules, graphtest.Rule("/"+service, &graph.Backend{Cluster: key(service), Weight: 1, Valid: true}))
+	}
+	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("shop", nil, rules...))))
+	source, err := prometheus.New(prometheus.Options{Address: r.startPrometheus()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(from time.Time) analysis.Measurement {
+		return source.Ask(t.Context(), analysis.Query{
+			Kind: analysis.KindCounts, From: from, To: time.Now(),
+			Metric: v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate},
+			Subject: analysis.Subject{
+				Namespace:     "shop",
+				StableVersion: analysis.Version{Service: "stable", Ports: []int32{80}},
+				CanaryVersion: analysis.Version{Service: "canary", Ports: []int32{80}},
+			},
+		})
+	}
+	// As in a release: stable has had visitors, and of the canary there is no series yet.
+	random, conn := rand.New(rand.NewPCG(1, 2)), grpcConn(t, port)
+	mix(t, random, port, conn, "stable", map[string]int{"trailers-0": 3, "plain-200": 3, "trailers-13": 1, "plain-503": 1})
+	r.Eventually("stable is scraped", func() error {
+		if m := ask(time.Now().Add(-time.Second)); m.Problem != nil || !m.Stable.Present {
+			return fmt.Errorf("%+v", m)
+		}
+		return nil
+	})
+	time.Sleep(1500 * time.Millisecond) // one more scrape: it saw the last of these requests
+	start := time.Now().Truncate(time.Millisecond)
+	healthy := map[string]int{"trailers-0": 60, "trailers-5": 7, "plain-200": 50, "plain-404": 6, "plain-503": 2, "only-14": 1}
+	stable := mix(t, random, port, conn, "stable", healthy)
+	canary := mix(t, random, port, conn, "canary", map[string]int{
+		"trailers-0": 40, "trailers-2": 2, "trailers-4": 3, "trailers-12": 4, "trailers-13": 5, "only-14": 6, "only-15": 1,
+		"trailers-1": 2, "trailers-3": 2, "only-5": 3, "trailers-7": 2, "trailers-8": 2, "only-16": 2,
+		"reset-x": 5, "http-503": 2, "plain-200": 30, "plain-404": 4, "plain-500": 3, "plain-503": 2,
+	})
+	// The proxy answers in the version's place, gRPC and HTTP.
+	r.Server.PublishEndpoints(key("canary"), Endpoints(key("canary")))
+	r.Eventually("the canary has no endpoints", func() error {
+		page, err := r.proxy.Admin("/clusters")
+		if err == nil && strings.Contains(page, "shop/canary/80/h2c::127.0.0.1") {
+			err = errors.New("it has")
+		}
+		return err
+	})
+	alone := mix(t, random, port, conn, "canary", map[string]int{"trailers-0": 6, "plain-200": 5})
+	if alone.Bad != 11 {
+		t.Errorf("without endpoints %v of 11 requests failed", alone.Bad)
+	}
+	canary.Requests, canary.Bad = canary.Requests+alone.Requests, canary.Bad+alone.Bad
+
+	want := [2]counted{stable, canary}
+	r.Eventually("the counts are the client's", func() error {
+		m := ask(start)
+		got := [2]counted{{m.Stable.Requests, m.Stable.Bad}, {m.Canary.Requests, m.Canary.Bad}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("%v (-client +analysis):\n%s", m.Problem, diff)
+		}
+		// What found no endpoint was answered, and never sent.
+		if m.Stable.Unanswered != 0 || m.Canary.Unanswered != -alone.Requests {
+			t.Errorf("unanswered: stable %v, want 0; canary %v, want %v", m.Stable.Unanswered, m.Canary.Unanswered, -alone.Requests)
+		}
+		return nil
+	})
+	t.Logf("stable %+v, canary %+v", stable, canary)
 }
