@@ -137,10 +137,14 @@ func TestWhatAGRPCAnswerCounts(t *testing.T) {
 		{name: "the client goes away", method: "hangs-x", code: codes.Canceled, cancel: true, want: map[string]int{"total": 4}},
 		{name: "the client goes away within an answer", method: "stays-x", code: codes.Canceled, cancel: true, want: map[string]int{"completed": 4, "total": 4}},
 		{name: "no endpoints", method: "trailers-0", code: codes.Unavailable, want: map[string]int{"completed": 4, "grpc_total": 4, "grpc_14": 4}},
+		{name: "a second try elsewhere", method: "trailers-13", code: codes.Internal, want: map[string]int{"completed": 4, "total": 4, "grpc_total": 4, "grpc_13": 4}},
 		{name: "nobody listens", method: "trailers-0", code: codes.Unavailable, want: map[string]int{"completed": 4, "grpc_total": 4, "grpc_14": 4}},
 	}
 	r := newRig(t)
 	backend := newCodesBackend(t)
+	nowhere := *backend.address
+	nowhere.Port = int(FreePort(t))
+	gone := &Backend{address: &nowhere}
 	var listeners []*graph.Listener
 	ports := make([]uint32, len(tests))
 	for i, tt := range tests {
@@ -150,9 +154,9 @@ func TestWhatAGRPCAnswerCounts(t *testing.T) {
 		case "no endpoints":
 			r.Server.PublishEndpoints(key, Endpoints(key))
 		case "nobody listens":
-			gone := *backend.address
-			gone.Port = int(FreePort(t))
-			r.Server.PublishEndpoints(key, Endpoints(key, &Backend{address: &gone}))
+			r.Server.PublishEndpoints(key, Endpoints(key, gone))
+		case "a second try elsewhere":
+			r.Server.PublishEndpoints(key, Endpoints(key, gone, backend))
 		default:
 			r.Server.PublishEndpoints(key, Endpoints(key, backend))
 		}
