@@ -19,6 +19,11 @@ func (p *pass) begin(stable ReplicaSet) {
 	if p.release != nil {
 		attempt = p.release.Attempt + 1
 	}
+	for p.seen.find(Revision(p.seen.Target.Template, attempt)) != nil {
+		// A Canary that was made anew counts from 1: what the one before promoted
+		// is the Deployment's now.
+		attempt++
+	}
 	steps := Steps(p.in.Canary.Spec.Steps)
 	p.release = &v1beta1.Release{
 		Revision:      Revision(p.seen.Target.Template, attempt),
