@@ -280,4 +280,5 @@ const (
 	ReasonSourceNotConfigured = "SourceNotConfigured"
 	ReasonUnusableAnswer      = "UnusableAnswer"
 	ReasonNoMeasurementYet    = "NoMeasurementYet"
+	ReasonWriteFailed         = "WriteFailed"
 )

@@ -356,6 +356,10 @@ func (r *reconciler) shiftRoutes(ctx context.Context, w *world, a rollout.Ensure
 		}
 		e := shift(route, w.pair(), old, a.Percent, a.Closed)
 		if len(e.refs) == 0 {
+			// The user leads it elsewhere: it is none of the release any more.
+			if err := r.restoreRoute(ctx, w, route); err != nil {
+				failed = append(failed, fmt.Errorf("%s %s: %w", route.GetKind(), route.GetName(), err))
+			}
 			continue
 		}
 		ops := refsOperations(route, e)
@@ -372,9 +376,11 @@ func (r *reconciler) shiftRoutes(ctx context.Context, w *world, a rollout.Ensure
 	return errors.Join(failed...)
 }
 
+// carriesCanary is true where a rule has both backends of the pair. A rule with
+// the canary's alone is the user's own, for testers for example.
 func carriesCanary(route *unstructured.Unstructured, pair backendPair) bool {
 	for _, refs := range backendRefs(route) {
-		if names(refs, pair.namespace, pair.canary) {
+		if names(refs, pair.namespace, pair.stable) && names(refs, pair.namespace, pair.canary) {
 			return true
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -66,6 +67,9 @@ type reconciler struct {
 	options  Options
 	hasGRPC  bool
 	hasRoute bool
+	// refused is what the API server said to the last write, by Canary. It is
+	// lost with the process; the next write asks again.
+	refused sync.Map
 }
 
 // +kubebuilder:rbac:groups=headgate.dev,resources=canaries,verbs=get;list;watch;patch
@@ -79,6 +83,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.client.Get(ctx, req.NamespacedName, c); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.options.Measurer.Forget(req.NamespacedName)
+			r.refused.Delete(req.NamespacedName)
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the Canary: %w", err)
@@ -88,13 +93,16 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err != nil {
 		return settled(err)
 	}
+	if said, ok := r.refused.Load(req.NamespacedName); ok {
+		w.seen.Failure = said.(string)
+	}
 	d := rollout.Decide(rollout.Input{Canary: c, Seen: w.seen, Now: now})
 
 	var urgent error
 	if d.Urgent {
 		// What takes traffic back comes first. Where it fails, the status is
 		// recorded all the same and the next pass asks for it again.
-		urgent = r.apply(ctx, w, d.Actions)
+		urgent = r.told(req.NamespacedName, r.apply(ctx, w, d.Actions))
 		d.Actions = nil
 	}
 	if err := r.record(ctx, c, d); err != nil {
@@ -103,10 +111,41 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if urgent != nil {
 		return settled(urgent)
 	}
-	if err := r.apply(ctx, w, d.Actions); err != nil {
+	if err := r.told(req.NamespacedName, r.apply(ctx, w, d.Actions)); err != nil {
 		return settled(err)
 	}
 	return reconcile.Result{RequeueAfter: d.After}, nil
+}
+
+// told remembers what the API server refused, for the next decision to say.
+// A lost race says nothing, and neither does a connection that broke.
+func (r *reconciler) told(key types.NamespacedName, err error) error {
+	var status apierrors.APIStatus
+	var foreign foreignError
+	switch {
+	case err == nil:
+		r.refused.Delete(key)
+	case !raced(err) && (errors.As(err, &status) || errors.As(err, &foreign)):
+		r.refused.Store(key, shorten(err.Error(), 512))
+	}
+	return err
+}
+
+// foreignError says that a name the release needs is somebody else's.
+type foreignError string
+
+func (e foreignError) Error() string { return string(e) }
+
+// noteLimit is how long the note of an event may be, in bytes.
+const noteLimit = 1024
+
+// shorten cuts a text to at most limit bytes, between two characters.
+func shorten(s string, limit int) string {
+	const mark = " …"
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit-len(mark)], "") + mark
 }
 
 // record writes the status if it changed, refusing to write over one it has not
@@ -126,7 +165,7 @@ func (r *reconciler) record(ctx context.Context, c *v1beta1.Canary, d rollout.De
 		if e.Warning {
 			kind = "Warning"
 		}
-		r.events.Eventf(c, nil, kind, e.Reason, "Release", "%s", e.Note)
+		r.events.Eventf(c, nil, kind, e.Reason, "Release", "%s", shorten(e.Note, noteLimit))
 	}
 	return nil
 }
@@ -187,7 +226,7 @@ func plan(c *v1beta1.Canary, w *world) analysis.Plan {
 	version := func(service, hash string) analysis.Version {
 		v := analysis.Version{Service: service, Ports: ports}
 		if rs := w.sets[hash]; rs != nil {
-			v.PodPattern = rs.Name + "-[a-z0-9]+"
+			v.PodPattern = podPattern(rs.Name)
 		}
 		return v
 	}

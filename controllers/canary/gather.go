@@ -47,6 +47,7 @@ type world struct {
 	routes  []*unstructured.Unstructured
 	scalers []*autoscalingv2.HorizontalPodAutoscaler
 	seen    rollout.Observation
+	hashes  map[string]string // by pod, where names do not tell; see hashOf
 }
 
 func (w *world) pair() backendPair {
@@ -57,8 +58,17 @@ func (w *world) pair() backendPair {
 	return backendPair{namespace: w.canary.Namespace, stable: name, canary: twinName(name)}
 }
 
-// twinName is the name of the canary's Service.
-func twinName(service string) string { return service + "-canary" }
+// twinName is the name of the canary's Service. Of a name that would become too
+// long for a Service the end is replaced by a digest.
+func twinName(service string) string {
+	const suffix, limit = "-canary", 63
+	if len(service)+len(suffix) <= limit {
+		return service + suffix
+	}
+	sum := sha256.Sum256([]byte(service))
+	end := "-" + hex.EncodeToString(sum[:4]) + suffix
+	return service[:limit-len(end)] + end
+}
 
 // gather reads the world of a Canary. A missing permission is an observation,
 // every other failure an error.
@@ -87,6 +97,10 @@ func (r *reconciler) gatherTarget(ctx context.Context, w *world) error {
 	if d.DeletionTimestamp != nil {
 		return nil // its pods are on their way out
 	}
+	label, err := r.watcher(ctx, w, d)
+	if err != nil {
+		return err
+	}
 	_, held := d.Annotations[v1beta1.AnnotationHeld]
 	_, bypass := d.Annotations[v1beta1.AnnotationBypass]
 	w.target = d
@@ -95,10 +109,28 @@ func (r *reconciler) gatherTarget(ctx context.Context, w *world) error {
 		Replicas: replicas(d.Spec.Replicas),
 		Paused:   d.Spec.Paused,
 		Held:     held,
-		Label:    d.Labels[v1beta1.LabelHold],
+		Label:    label,
 		Bypass:   bypass,
 	}
 	return nil
+}
+
+// watcher is the Canary the Deployment is marked for; empty where the mark means
+// nothing: that Canary is gone, or watches another Deployment this one was copied from.
+func (r *reconciler) watcher(ctx context.Context, w *world, d *appsv1.Deployment) (string, error) {
+	name := d.Labels[v1beta1.LabelHold]
+	if name == "" || name == w.canary.Name {
+		return name, nil
+	}
+	other := &v1beta1.Canary{}
+	err := r.client.Get(ctx, types.NamespacedName{Namespace: d.Namespace, Name: name}, other)
+	switch {
+	case ignoreMissing(err) != nil:
+		return "", fmt.Errorf("reading Canary %s: %w", name, err)
+	case err != nil, other.Spec.Target.Name != d.Name:
+		return "", nil
+	}
+	return name, nil
 }
 
 func replicas(n *int32) int32 {
@@ -156,11 +188,7 @@ func (r *reconciler) gatherReplicaSets(ctx context.Context, w *world) error {
 			seen.Pods = max(seen.Pods, 1)
 		}
 		if seen.Owner == rollout.OwnerCanary && seen.Ready < seen.Replicas {
-			trouble, err := r.trouble(ctx, rs)
-			if err != nil {
-				return err
-			}
-			seen.Trouble = trouble
+			seen.Trouble, seen.Waiting = r.trouble(ctx, rs)
 		}
 		w.sets[seen.Hash], w.byName[rs.Name] = rs, rs
 		w.seen.ReplicaSets = append(w.seen.ReplicaSets, seen)
@@ -172,24 +200,36 @@ func (r *reconciler) gatherReplicaSets(ctx context.Context, w *world) error {
 var hopeless = []string{"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 // trouble reads the pods of a ReplicaSet that is not ready and says what keeps
-// one of them from running. Pods are not cached: they are only looked at here.
-func (r *reconciler) trouble(ctx context.Context, rs *appsv1.ReplicaSet) (string, error) {
-	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
-	if err != nil {
-		return "", fmt.Errorf("reading the selector of ReplicaSet %s: %w", rs.Name, err)
+// one of them from running, or else what one waits for. Pods are not cached:
+// they are only looked at here. Taking traffic back must not depend on it, so
+// where they cannot be read, that is what is said.
+func (r *reconciler) trouble(ctx context.Context, rs *appsv1.ReplicaSet) (trouble, waiting string) {
+	for _, c := range rs.Status.Conditions {
+		if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
+			waiting = "a pod cannot be created: " + c.Message
+		}
 	}
 	pods := &corev1.PodList{}
-	if err := r.live.List(ctx, pods, client.InNamespace(rs.Namespace), client.MatchingLabelsSelector{Selector: selector}, client.Limit(50)); err != nil {
-		return "", fmt.Errorf("listing pods: %w", err)
+	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
+	if err == nil {
+		err = r.live.List(ctx, pods, client.InNamespace(rs.Namespace), client.MatchingLabelsSelector{Selector: selector}, client.Limit(50))
+	}
+	if err != nil {
+		return "", cmp.Or(waiting, fmt.Sprintf("their pods cannot be read: %v", err))
 	}
 	for _, pod := range pods.Items {
 		for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 			if wait := s.State.Waiting; wait != nil && slices.Contains(hopeless, wait.Reason) {
-				return strings.TrimSuffix(fmt.Sprintf("pod %s, container %s: %s: %s", pod.Name, s.Name, wait.Reason, lastWords(wait.Message, s)), ": "), nil
+				return strings.TrimSuffix(fmt.Sprintf("pod %s, container %s: %s: %s", pod.Name, s.Name, wait.Reason, lastWords(wait.Message, s)), ": "), ""
+			}
+		}
+		for _, c := range pod.Status.Conditions {
+			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && waiting == "" {
+				waiting = fmt.Sprintf("pod %s has no node: %s", pod.Name, c.Message)
 			}
 		}
 	}
-	return "", nil
+	return "", waiting
 }
 
 func lastWords(message string, s corev1.ContainerStatus) string {

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -103,7 +104,20 @@ func (r *reconciler) createReplicaSet(ctx context.Context, w *world, a rollout.E
 	rs.SetLabels(labels)
 	rs.SetAnnotations(counts(known))
 	rs.SetOwnerReferences([]metav1.OwnerReference{ownerOf(w.canary, "headgate.dev/v1beta1", "Canary")})
-	return r.client.Create(ctx, rs, client.FieldOwner(fieldManager))
+	return r.foreign(ctx, w, rs, r.client.Create(ctx, rs, client.FieldOwner(fieldManager)))
+}
+
+// foreign tells a name that is taken from one that was created a moment ago.
+func (r *reconciler) foreign(ctx context.Context, w *world, rs *unstructured.Unstructured, err error) error {
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	there := &metav1.PartialObjectMetadata{}
+	there.SetGroupVersionKind(rs.GroupVersionKind())
+	if live := r.live.Get(ctx, client.ObjectKeyFromObject(rs), there); live != nil || metav1.IsControlledBy(there, w.canary) {
+		return err
+	}
+	return foreignError(fmt.Sprintf("ReplicaSet %q exists already and is not Headgate's: delete it or apply another version", rs.GetName()))
 }
 
 func (r *reconciler) reown(ctx context.Context, w *world, hash string, owner metav1.OwnerReference) error {

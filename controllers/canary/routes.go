@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -89,7 +90,8 @@ func (r *reconciler) routesOf(w *world) {
 		ref := v1beta1.RouteReference{Kind: route.GetKind(), Name: route.GetName()}
 		all := backendRefs(route)
 		stable := slices.ContainsFunc(all, func(refs []any) bool { return names(refs, pair.namespace, pair.stable) })
-		twin := slices.ContainsFunc(all, func(refs []any) bool { return names(refs, pair.namespace, pair.canary) })
+		_, others := otherRecord(route, pair, w.canary.Name)
+		twin := underway(w.canary) && !others && carriesCanary(route, pair)
 		reaches := slices.ContainsFunc(all, func(refs []any) bool { return sends(refs, pair) })
 		if !stable && !traces {
 			if len(w.canary.Spec.Routes) > 0 && w.seen.RouteProblem == nil {
@@ -98,11 +100,11 @@ func (r *reconciler) routesOf(w *world) {
 			}
 			continue
 		}
-		if other := sharedRule(route, pair, w.canary.Name); other != "" && w.seen.RouteProblem == nil {
+		if other, _ := otherRecord(route, pair, w.canary.Name); other != "" && w.seen.RouteProblem == nil {
 			w.seen.RouteProblem = &rollout.Problem{Reason: v1beta1.ReasonRouteBusy, Message: fmt.Sprintf(
 				"Canary %q is releasing through the same rule of %s %q: this release starts after that one.", other, ref.Kind, ref.Name)}
 		}
-		seen := rollout.Route{Ref: ref, Percent: rollout.Detached, Traces: traces || twin && underway(w.canary)}
+		seen := rollout.Route{Ref: ref, Percent: rollout.Detached, Traces: traces || twin}
 		seen.Reaches = reaches && seen.Traces
 		if record != nil {
 			seen.Closed = record.Closed
@@ -117,22 +119,22 @@ func (r *reconciler) routesOf(w *world) {
 	w.routes = kept
 }
 
-// sharedRule names another Canary that has changed a rule this one needs.
-func sharedRule(route *unstructured.Unstructured, pair backendPair, canary string) string {
-	others := records(route)
-	delete(others, canary)
-	for name := range others {
+// otherRecord names another Canary that has changed a rule this one needs, and
+// says whether one releases the very Service of this one.
+func otherRecord(route *unstructured.Unstructured, pair backendPair, canary string) (inRule string, sameService bool) {
+	for _, name := range slices.Sorted(maps.Keys(records(route))) {
 		record := recordOf[routeRecord](route, name)
-		if record == nil {
+		if name == canary || record == nil {
 			continue
 		}
+		sameService = sameService || record.Service == pair.stable
 		for _, refs := range backendRefs(route) {
 			if names(refs, pair.namespace, pair.stable) && names(refs, pair.namespace, record.Canary) {
-				return name
+				inRule = name
 			}
 		}
 	}
-	return ""
+	return inRule, sameService
 }
 
 // served says whether every gateway serves the route at its present generation:

@@ -33,15 +33,22 @@ func (r *reconciler) gatherServices(ctx context.Context, w *world) error {
 		return err
 	}
 	if w.service == nil {
+		if w.canary.Status.Service != "" {
+			// Traffic must come back, and routes be restored, without it.
+			r.routesOf(w)
+		}
 		return r.gatherTwin(ctx, w, w.canary.Status.Service)
 	}
 	ready, err := r.ready(ctx, w, w.service.Name)
 	if err != nil {
 		return err
 	}
-	_, recorded := records(w.service)[w.canary.Name]
+	all := records(w.service)
+	_, recorded := all[w.canary.Name]
 	hash := w.service.Spec.Selector[hashKey]
-	w.seen.Service = &rollout.Service{Name: w.service.Name, Hash: hash, Traces: recorded || hash != "", Ready: ready}
+	// A narrowed Service without any record lost it to somebody's edit; with
+	// another Canary's it is that one's.
+	w.seen.Service = &rollout.Service{Name: w.service.Name, Hash: hash, Traces: recorded || hash != "" && len(all) == 0, Ready: ready}
 	r.routesOf(w)
 	return r.gatherTwin(ctx, w, w.service.Name)
 }
@@ -212,15 +219,53 @@ func (r *reconciler) ready(ctx context.Context, w *world, service string) (map[s
 	}
 	counts := map[string]int32{}
 	for pod := range pods {
-		if at := strings.LastIndex(pod, "-"); at > 0 {
-			if rs := w.byName[pod[:at]]; rs != nil {
-				counts[rs.Labels[hashKey]]++
-				continue
-			}
+		hash, err := r.hashOf(ctx, w, pod)
+		if err != nil {
+			return nil, err
 		}
-		counts[""]++ // of another workload, or of a ReplicaSet that is gone
+		counts[hash]++
 	}
 	return counts, nil
+}
+
+// generated is how much of a ReplicaSet's name the API server leaves in a pod's,
+// and podName how long such a name is then.
+const generated, podName = 58, 63
+
+// hashOf gives the pod-template-hash of an endpoint's pod; empty for one of
+// another workload, or of a ReplicaSet that is gone. The pod's name tells it
+// without a request, unless the name of the ReplicaSet had to be cut.
+func (r *reconciler) hashOf(ctx context.Context, w *world, pod string) (string, error) {
+	if at := strings.LastIndex(pod, "-"); at > 0 {
+		if rs := w.byName[pod[:at]]; rs != nil {
+			return rs.Labels[hashKey], nil
+		}
+	}
+	if len(pod) != podName || w.target == nil || !underway(w.canary) {
+		return "", nil
+	}
+	if w.hashes == nil {
+		pods := &metav1.PartialObjectMetadataList{}
+		pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+		selector, err := metav1.LabelSelectorAsSelector(w.target.Spec.Selector)
+		if err != nil {
+			return "", fmt.Errorf("reading the selector of Deployment %s: %w", w.target.Name, err)
+		}
+		if err := r.live.List(ctx, pods, client.InNamespace(w.canary.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+			return "", fmt.Errorf("listing pods: %w", err)
+		}
+		w.hashes = map[string]string{}
+		for i := range pods.Items {
+			w.hashes[pods.Items[i].Name] = pods.Items[i].Labels[hashKey]
+		}
+	}
+	return w.hashes[pod], nil
+}
+
+// podPattern is the regular expression of the names of a ReplicaSet's pods.
+func podPattern(replicaSet string) string {
+	prefix := replicaSet + "-"
+	return prefix[:min(len(prefix), generated)] + "[a-z0-9]+"
 }
 
 func sortRoutes(refs []v1beta1.RouteReference) {

@@ -4,6 +4,8 @@
 package rollout
 
 import (
+	"strings"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -62,4 +64,20 @@ func (p *pass) stalled(reason, message string) {
 // ended forgets the facts of a release that is over.
 func (p *pass) ended() {
 	p.forget(v1beta1.ConditionCanaryReady, v1beta1.ConditionWeightConfirmed, v1beta1.ConditionAnalysis)
+}
+
+// admit says beside what is being done that the API server refuses it.
+func (p *pass) admit() {
+	if p.seen.Failure == "" || len(p.actions) == 0 {
+		return
+	}
+	note := "The API server refuses a change that the release needs: " + sentence(p.seen.Failure)
+	if old := meta.FindStatusCondition(p.in.Canary.Status.Conditions, v1beta1.ConditionReady); old == nil || !strings.Contains(old.Message, note) {
+		p.event(true, v1beta1.ReasonWriteFailed, note)
+	}
+	for _, kind := range []string{v1beta1.ConditionReady, v1beta1.ConditionReconciling, v1beta1.ConditionStalled} {
+		if c := meta.FindStatusCondition(p.status.Conditions, kind); c != nil && !strings.Contains(c.Message, note) {
+			c.Message = strings.TrimSpace(c.Message + " " + note)
+		}
+	}
 }

@@ -111,6 +111,7 @@ func begin(in Input) *pass {
 }
 
 func (p *pass) end() Decision {
+	p.admit()
 	p.status.ObservedGeneration = p.in.Canary.Generation
 	p.status.Step = p.stepName()
 	if p.seen.Service != nil {

@@ -26,6 +26,9 @@ type Observation struct {
 	// Problem is set when the world could not be read (no permission, a missing
 	// API); the rest is then empty and nothing is decided but saying so.
 	Problem *Problem
+	// Failure is what the API server said to the last write of this Canary's
+	// actions, if it refused one; empty otherwise.
+	Failure string
 	// Target is the Deployment; nil when it does not exist.
 	Target *Target
 	// ReplicaSets are those of the target and of the Canary, oldest first: the
@@ -89,6 +92,9 @@ type ReplicaSet struct {
 	// Trouble says what keeps a pod from running, when it will not go away by
 	// waiting: a crash loop, an image that cannot be pulled.
 	Trouble string
+	// Waiting says what a pod waits for that may come by itself: a node with
+	// room, a quota.
+	Waiting string
 }
 
 // Service is the stable Service.

@@ -89,7 +89,7 @@ func (p *pass) saturated() bool {
 // goes there through the gateway: the canary's backend still has all of it.
 func (p *pass) switchService() {
 	r, svc := p.release, p.seen.Service
-	if !p.saturated() || p.withoutService() {
+	if !p.saturated() || p.withoutService() || p.withoutRoute() {
 		return
 	}
 	if !p.seen.carried(100) {
@@ -122,6 +122,19 @@ func (p *pass) withoutService() bool {
 	problem := p.seen.ServiceProblem
 	if problem == nil {
 		problem = &Problem{v1beta1.ReasonServiceNotFound, "The Service is gone: create it again."}
+	}
+	p.stalled(problem.Reason, problem.Message)
+	return true
+}
+
+// withoutRoute is true while there is no route that traffic could be moved in.
+func (p *pass) withoutRoute() bool {
+	if len(p.seen.Routes) > 0 {
+		return false
+	}
+	problem := p.seen.RouteProblem
+	if problem == nil {
+		problem = &Problem{v1beta1.ReasonRouteNotFound, fmt.Sprintf("No route names Service %q any more: put it back as a backend, or end the release with kubectl headgate abort %s.", p.seen.Service.Name, p.in.Canary.Name)}
 	}
 	p.stalled(problem.Reason, problem.Message)
 	return true

@@ -117,7 +117,7 @@ func (p *pass) leftovers() bool {
 func (p *pass) prepare(weight int32) (complete bool) {
 	r, seen := p.release, p.seen
 	switch {
-	case p.withoutService():
+	case p.withoutService(), p.withoutRoute():
 		return false
 	case seen.CanaryService.Presence == Foreign:
 		p.stalled(v1beta1.ReasonServiceNameTaken, fmt.Sprintf("Service %q exists and is not Headgate's: rename or delete it, the canary's pods need that name.", seen.CanaryService.Name))
@@ -182,6 +182,8 @@ func (p *pass) ready(weight int32) bool {
 		message = fmt.Sprintf("%d of %d canary pods are ready", min(rs.Available, p.seen.CanaryService.Ready), need)
 		if rs.Trouble != "" {
 			message += ": " + rs.Trouble
+		} else if rs.Waiting != "" {
+			message += ": " + rs.Waiting
 		}
 	}
 	p.condition(v1beta1.ConditionCanaryReady, metav1.ConditionFalse, v1beta1.ReasonWaitingForPods, message+".")
@@ -204,6 +206,9 @@ func (p *pass) deadline() {
 		if c.Type == v1beta1.ConditionReady {
 			why = strings.TrimSuffix(c.Message, ".")
 		}
+	}
+	if f := p.seen.Failure; f != "" {
+		why += "; " + strings.TrimSuffix(f, ".")
 	}
 	p.close(v1beta1.OutcomeRolledBack, v1beta1.ReasonProgressDeadline,
 		fmt.Sprintf("The canary was not ready for %d %% of the traffic within %s: %s.", p.current().Weight, p.progressDeadline(), why))
