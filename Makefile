@@ -101,6 +101,10 @@ $(GOLANGCI_LINT):
 tool-golangci-lint: $(GOLANGCI_LINT)
 	@echo $(GOLANGCI_LINT)
 
+.PHONY: figures
+figures: ## Measure the table of docs/performance.md on the cluster
+	go run ./e2e/figures
+
 ##@ Cluster
 
 .PHONY: e2e

@@ -4,6 +4,7 @@
 package scenarios
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -88,4 +89,36 @@ func TestABadVersionIsRolledBackAndItsPodsAreKeptForAWhile(t *testing.T) {
 	sc.waitPhase(v1beta1.PhaseIdle)
 	sc.must(sc.WaitRolledOut(t.Context(), shop.Name, 10*time.Second))
 	sc.restored()
+}
+
+// The version answers everything with 200 for the gateway's metrics to be content;
+// the user's own query sees what is wrong with it.
+func TestAUsersOwnQueryRollsAVersionBack(t *testing.T) {
+	t.Parallel()
+	sc := open(t, `apiVersion: headgate.dev/v1beta1
+kind: Canary
+metadata:
+  name: checkout
+spec:
+  target: {name: checkout}
+  steps:
+  - {weight: 20, hold: 30s}
+  - {weight: 100}
+  keepFailed: 1s
+  analysis:
+    interval: 1s
+    metrics:
+    - name: wrong-version
+      prometheus:
+        query: 'sum(rate(app_requests_total{namespace="{{.Namespace}}",pod=~"{{.Pods}}",version="v3"}[5s]))'
+      threshold: {max: 1}
+`)
+	sc.deploy(v3)
+	r := sc.waitOutcome(1, v1beta1.OutcomeRolledBack)
+	if r.Reason != v1beta1.ReasonMetricFailed || !strings.Contains(r.Message, "wrong-version") {
+		t.Errorf("rolled back for %s (%s), want %s by the metric wrong-version", r.Reason, r.Message, v1beta1.ReasonMetricFailed)
+	}
+	sc.serves(v1)
+	sc.restored("Deployment")
+	sc.close()
 }
