@@ -5,7 +5,7 @@
 // up first, and prints at the end what every stage took:
 //
 //	unit ─ lint ─ generated ─ programs ─┬─ integration ─ race
-//	                                    └─ cluster ─ e2e
+//	                                    └─ cluster ─ e2e ─ recovery
 //
 // Cheap stages come first. A stage that fails does not stop the ones that do not
 // build on it, so that one run shows everything that is wrong.

@@ -34,6 +34,7 @@ func stages() []stage {
 		{name: "race", does: "what runs concurrently, under the race detector", needs: []string{"programs"}, run: race},
 		{name: "cluster", does: "a real node, or the cluster of KUBECONFIG", run: cluster},
 		{name: "e2e", does: "releases on the cluster with traffic flowing", needs: []string{"cluster"}, run: e2e},
+		{name: "recovery", does: "the node comes back from whatever is done to it, and leaves nothing", needs: []string{"cluster"}, run: recovery},
 		{name: "fuzz", does: "every fuzz target for FUZZTIME", onDemand: true, run: fuzz},
 	}
 }
@@ -140,6 +141,16 @@ func e2e(ctx context.Context, r *run) error {
 	r.live = true
 	defer func() { r.live = false }()
 	return r.test(ctx, []string{"./e2e/..."}, "-count=1", "-p=1", "-timeout=45m")
+}
+
+// recovery kills and stops the node, so it comes last and only where this run has
+// started the node: nobody else uses it then.
+func recovery(ctx context.Context, r *run) error {
+	if len(r.after) == 0 {
+		fmt.Fprintln(r.out, "left out: the cluster was there before this run; make cluster-down first to include it")
+		return nil
+	}
+	return r.test(ctx, []string{"./e2e/cluster", "-disturb"}, "-count=1", "-run=TestUpRecovers", "-timeout=20m")
 }
 
 func fuzz(ctx context.Context, r *run) error {
