@@ -114,7 +114,11 @@ func (f *fakeServer) RemoveEndpoints(key graph.ClusterKey) {
 func (f *fakeServer) State(gateway types.NamespacedName) server.State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return server.State{Connected: 1, Published: f.versions[gateway], Acked: f.acked[gateway], Nack: f.nack}
+	state := server.State{Connected: 1, Published: f.versions[gateway], Acked: f.acked[gateway], Answered: f.acked[gateway], Nack: f.nack}
+	if f.nack != nil {
+		state.Refused, state.Answered = []server.Nack{*f.nack}, state.Published
+	}
+	return state
 }
 
 // release lets the proxies acknowledge everything from now on, or nothing new.

@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/server"
 	"headgate.dev/headgate/dataplane/status"
 	"headgate.dev/headgate/dataplane/xds"
 )
@@ -91,31 +93,50 @@ func (r *reconciler) programmed() status.Programmed {
 		infra := r.proxies[key]
 		s := status.State{
 			Addresses: infra.addresses, Ready: infra.ready, Problem: infra.problem,
-			Acked: state.Acked, Since: map[status.ObjectKey]uint64{},
+			Acked: state.Acked, Answered: state.Answered, Since: map[status.ObjectKey]uint64{},
+			Harmed: map[status.ObjectKey]string{},
 		}
 		for object, c := range p.since {
 			s.Since[object] = c.version
 		}
-		if state.Nack != nil {
-			s.Refusal = refusal(state.Nack.TypeURL, state.Nack.Resource, state.Nack.Message)
+		for i := len(state.Refused) - 1; i >= 0; i-- { // the first has the last word
+			nack := state.Refused[i]
+			routes := xds.Dependents(r.graph, key, nack.TypeURL, nack.Resource)
+			s.Refusal = refusal(nack, routes)
+			for _, route := range routes {
+				s.Harmed[status.ObjectKey{Kind: string(route.Kind), NamespacedName: route.Key}] = s.Refusal
+			}
 		}
 		out[key] = s
 	}
 	return out
 }
 
-func refusal(typeURL, resource, message string) string {
-	what := typeURL
-	if resource != "" {
-		what = fmt.Sprintf("%s of type %s", resource, typeURL)
+// namedRoutes bounds how many routes a sentence names.
+const namedRoutes = 5
+
+func refusal(nack server.Nack, routes []*graph.Route) string {
+	_, kind, _ := strings.Cut(nack.TypeURL, "/")
+	kind = kind[strings.LastIndex(kind, ".")+1:]
+	var names []string
+	for i, route := range routes {
+		if i == namedRoutes {
+			names = append(names, fmt.Sprintf("%d more", len(routes)-i))
+			break
+		}
+		names = append(names, fmt.Sprintf("%s %s", route.Kind, route.Key))
 	}
-	return fmt.Sprintf("a proxy refused %s and keeps the former one: %s", what, message)
+	carries := ""
+	if len(names) > 0 {
+		carries = ", which carries " + strings.Join(names, ", ") + ","
+	}
+	return fmt.Sprintf("a proxy refused the %s %q%s and keeps the former one: %s", kind, nack.Resource, carries, nack.Message)
 }
 
-// acknowledged tells whether every connected proxy has what was published last.
+// acknowledged tells whether every connected proxy has answered what was published last.
 func (r *reconciler) acknowledged() bool {
 	for key := range r.published {
-		if state := r.options.Server.State(key); state.Connected > 0 && state.Acked < state.Published {
+		if state := r.options.Server.State(key); state.Connected > 0 && state.Answered < state.Published {
 			return false
 		}
 	}

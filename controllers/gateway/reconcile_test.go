@@ -107,7 +107,9 @@ func TestARouteIsProgrammedOnceAcknowledged(t *testing.T) {
 	e.route("shop", nil)
 	programmed := v1beta1.RouteConditionProgrammed
 	e.routeHas("shop", programmed+"=False Pending")
-	e.server.release(true, &server.Nack{TypeURL: "RouteConfiguration", Resource: "http-80", Message: "missing )"})
+	e.server.release(true, &server.Nack{
+		TypeURL: "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", Resource: "http-80", Message: "missing )",
+	})
 	e.routeHas("shop", programmed+"=False Pending")
 	e.eventually("the proxy's sentence is shown", func() string {
 		r := &gwv1.HTTPRoute{}
@@ -115,7 +117,8 @@ func TestARouteIsProgrammedOnceAcknowledged(t *testing.T) {
 			return err.Error()
 		}
 		for _, c := range r.Status.Parents[0].Conditions {
-			if c.Type == programmed && strings.Contains(c.Message, "missing )") {
+			if c.Type == programmed && strings.Contains(c.Message, fmt.Sprintf(
+				"the RouteConfiguration \"http-80\", which carries HTTPRoute %s/shop, and keeps the former one: missing )", e.ns)) {
 				return ""
 			}
 		}

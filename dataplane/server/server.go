@@ -54,8 +54,14 @@ type State struct {
 	// Acked is the newest version that every connected proxy has acknowledged
 	// completely; 0 when none is connected.
 	Acked uint64
-	// Nack is nil when nothing is refused.
+	// Answered is the newest version of which every connected proxy has
+	// acknowledged all that no proxy refused; at least Acked. What is in Refused and
+	// in nothing else that an object needs does not keep the object from being served.
+	Answered uint64
+	// Nack is the first of Refused, nil when nothing is refused.
 	Nack *Nack
+	// Refused is every refusal in force, in order and once each.
+	Refused []Nack
 }
 
 // Server serves the configuration of any number of gateways.
@@ -231,18 +237,21 @@ func (s *Server) State(gateway types.NamespacedName) State {
 	defer s.mu.Unlock()
 	var state State
 	if t := s.targets[gateway]; t != nil {
-		state.Published, state.Acked = t.version, t.version
+		state.Published, state.Acked, state.Answered = t.version, t.version, t.version
 	}
 	for st := range s.streams[gateway] {
 		state.Connected++
 		progress := st.progress.Load()
 		state.Acked = min(state.Acked, progress.acked)
-		if n := progress.nack; n != nil && (state.Nack == nil || compareNacks(n, state.Nack) < 0) {
-			state.Nack = n
-		}
+		state.Answered = min(state.Answered, progress.answered)
+		state.Refused = append(state.Refused, progress.refused...)
 	}
 	if state.Connected == 0 {
-		state.Acked = 0
+		state.Acked, state.Answered = 0, 0
+	}
+	slices.SortFunc(state.Refused, compareNacks)
+	if state.Refused = slices.Compact(state.Refused); len(state.Refused) > 0 {
+		state.Nack = &state.Refused[0]
 	}
 	return state
 }

@@ -161,36 +161,37 @@ func (s *session) wants(r ref, since uint64) {
 	}
 }
 
-// acked is the newest publish version that the proxy has completely, 0 for none.
-func (s *session) acked() uint64 {
+// acked is the newest publish version that the proxy has completely, 0 for none;
+// answered is the newest one when what it refuses is left out of account.
+func (s *session) acked() (acked, answered uint64) {
 	if s.target == nil {
-		return 0
+		return 0, 0
 	}
-	version := s.target.version
-	for _, since := range s.pending {
-		version = min(version, since-1)
+	acked, answered = s.target.version, s.target.version
+	for r, since := range s.pending {
+		acked = min(acked, since-1)
+		if want := s.wanted(r.kind, r.name); want == nil || !s.isRefused(r.kind, r.name, want) {
+			answered = min(answered, since-1)
+		}
 	}
-	return version
+	return acked, answered
 }
 
-// nack is the first refusal of something that is still wanted, in the order of kinds and names.
-func (s *session) nack() *Nack {
+// refusals are those of contents that are still wanted, in the order of kinds and names.
+func (s *session) refusals() []Nack {
 	if s.target == nil {
 		return nil
 	}
+	var out []Nack
 	for k := range s.types {
-		names := make([]string, 0, len(s.types[k].refused))
-		for name, r := range s.types[k].refused {
-			if want := s.wanted(kind(k), name); want != nil && r.resource.standsFor(want) {
-				names = append(names, name)
+		for _, name := range slices.Sorted(maps.Keys(s.types[k].refused)) {
+			want := s.wanted(kind(k), name)
+			if want != nil && s.isRefused(kind(k), name, want) {
+				out = append(out, Nack{TypeURL: typeURLs[k], Resource: name, Message: s.types[k].refused[name].message})
 			}
 		}
-		if len(names) > 0 {
-			name := slices.Min(names)
-			return &Nack{TypeURL: typeURLs[k], Resource: name, Message: s.types[k].refused[name].message}
-		}
 	}
-	return nil
+	return out
 }
 
 // wanted is what the proxy should have under a name, nil for nothing.

@@ -43,7 +43,7 @@ func TestEveryReferenceHoldsInEveryInterleaving(t *testing.T) {
 		if m.session.target.version != p.target.version {
 			t.Fatalf("seed %d: the session lost a publication", seed)
 		}
-		if m.session.nack() == nil {
+		if len(m.session.refusals()) == 0 {
 			checkComplete(t, seed, m, p.target)
 		}
 	}
@@ -52,7 +52,7 @@ func TestEveryReferenceHoldsInEveryInterleaving(t *testing.T) {
 // checkComplete tells whether a proxy that refused nothing has exactly the target.
 func checkComplete(t *testing.T, seed uint64, m *model, want *target) {
 	t.Helper()
-	if got := m.session.acked(); got != want.version {
+	if got, _ := m.session.acked(); got != want.version {
 		t.Fatalf("seed %d: acknowledged %d, want %d; pending %v", seed, got, want.version, m.session.pending)
 	}
 	for k, have := range map[kind]map[string]*resource{
@@ -196,12 +196,16 @@ func TestARefusedRouteTable(t *testing.T) {
 	if m.routes["t2"].version != p.target.resources[kindRoute]["t2"].version {
 		t.Error("another table was held up")
 	}
-	nack := m.session.nack()
-	if nack == nil || nack.Resource != "t1" || nack.Message != "no" || nack.TypeURL != typeURLs[kindRoute] {
-		t.Errorf("recorded %+v", nack)
+	want := []Nack{{TypeURL: typeURLs[kindRoute], Resource: "t1", Message: "no"}}
+	if got := m.session.refusals(); !slices.Equal(got, want) {
+		t.Errorf("recorded %+v", got)
 	}
-	if m.session.acked() >= p.target.version {
+	acked, answered := m.session.acked()
+	if acked >= p.target.version {
 		t.Error("a refused version counts as acknowledged")
+	}
+	if answered != p.target.version {
+		t.Errorf("a refused table keeps all others from being confirmed: answered %d of %d", answered, p.target.version)
 	}
 	if sent := len(m.log); func() bool { m.settle(); return len(m.log) != sent }() {
 		t.Error("the refused table was sent again")
@@ -210,7 +214,7 @@ func TestARefusedRouteTable(t *testing.T) {
 	w.tables["t1"] = []string{"d"}
 	p.publish(w.messages())
 	m.settle()
-	if m.session.nack() != nil {
+	if len(m.session.refusals()) > 0 {
 		t.Error("the refusal outlived its content")
 	}
 	checkComplete(t, 0, m, p.target)
@@ -228,8 +232,8 @@ func TestARefusedClusterIsFoundAmongOthers(t *testing.T) {
 	if m.clusters["b"] == nil || m.routes["t1"].version != p.target.resources[kindRoute]["t1"].version {
 		t.Error("the good cluster was refused with the bad one")
 	}
-	if nack := m.session.nack(); nack == nil || nack.Resource != "c" {
-		t.Errorf("recorded %+v", nack)
+	if got := m.session.refusals(); len(got) != 1 || got[0].Resource != "c" {
+		t.Errorf("recorded %+v", got)
 	}
 }
 
@@ -284,11 +288,11 @@ func TestAckedIsTheNewestCompleteVersion(t *testing.T) {
 		p.publish(w.messages())
 		m.take()
 	}
-	if got := m.session.acked(); got != 1 {
+	if got, _ := m.session.acked(); got != 1 {
 		t.Errorf("acknowledged %d before any answer, want 1", got)
 	}
 	m.settle()
-	if got := m.session.acked(); got != 4 {
+	if got, _ := m.session.acked(); got != 4 {
 		t.Errorf("acknowledged %d, want 4", got)
 	}
 	// Back to what is still acknowledged, while another is under way: not acknowledged.
@@ -297,11 +301,11 @@ func TestAckedIsTheNewestCompleteVersion(t *testing.T) {
 	m.take()
 	w.content["a"]--
 	p.publish(w.messages())
-	if got := m.session.acked(); got >= 6 {
+	if got, _ := m.session.acked(); got >= 6 {
 		t.Errorf("acknowledged %d while another content is under way", got)
 	}
 	m.settle()
-	if got := m.session.acked(); got != 6 {
+	if got, _ := m.session.acked(); got != 6 {
 		t.Errorf("acknowledged %d, want 6", got)
 	}
 }
@@ -327,7 +331,7 @@ func TestEndpointsThatAreNotKnownYet(t *testing.T) {
 	w.tables["t1"] = []string{"b"}
 	p.publish(w.messages())
 	m.settle()
-	if m.session.acked() >= p.target.version {
+	if acked, _ := m.session.acked(); acked >= p.target.version {
 		t.Fatal("the route table went to a cluster whose endpoints nobody knows")
 	}
 	delete(m.unknown, "b")

@@ -6,6 +6,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,38 +36,33 @@ type stream struct {
 }
 
 type progress struct {
-	acked uint64
-	nack  *Nack
+	acked, answered uint64
+	refused         []Nack
+}
+
+func (p *progress) equal(o *progress) bool {
+	return p.acked == o.acked && p.answered == o.answered && slices.Equal(p.refused, o.refused)
 }
 
 // do changes the session and wakes the sender.
 func (st *stream) do(change func(*session)) {
 	st.mu.Lock()
 	change(st.session)
-	now := &progress{acked: st.session.acked(), nack: st.session.nack()}
+	now := &progress{refused: st.session.refusals()}
+	now.acked, now.answered = st.session.acked()
 	before := st.progress.Swap(now)
 	st.mu.Unlock()
 	select {
 	case st.wake <- struct{}{}:
 	default:
 	}
-	if before == nil || before.acked != now.acked || compareNacks(before.nack, now.nack) != 0 {
+	if before == nil || !before.equal(now) {
 		st.onProgress()
 	}
 }
 
-func compareNacks(a, b *Nack) int {
-	if a == nil || b == nil {
-		return cmp.Compare(boolInt(a != nil), boolInt(b != nil))
-	}
+func compareNacks(a, b Nack) int {
 	return cmp.Or(cmp.Compare(a.TypeURL, b.TypeURL), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Message, b.Message))
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // service is the gRPC face of the server.

@@ -116,6 +116,7 @@ func setRouteProgrammed(c *conditions, r *graph.Route, parent *graph.Parent, sta
 	set := func(status metav1.ConditionStatus, reason, message string) {
 		c.set(v1beta1.RouteConditionProgrammed, status, reason, message)
 	}
+	key := ObjectKey{Kind: string(r.Kind), NamespacedName: r.Key}
 	served := slices.ContainsFunc(parent.Attachments, func(a *graph.Attachment) bool { return a.Listener.Valid })
 	switch {
 	case !c.isTrue(string(gwv1.RouteConditionAccepted)):
@@ -123,11 +124,11 @@ func setRouteProgrammed(c *conditions, r *graph.Route, parent *graph.Parent, sta
 	case !parent.Gateway.Valid || !served:
 		set(metav1.ConditionFalse, reasonPending, fmt.Sprintf("Gateway %s has no valid listener for the route: see its status", parent.Gateway.Key))
 	case c.isTrue(v1beta1.RouteConditionProgrammed),
-		state.acknowledged(ObjectKey{Kind: string(r.Kind), NamespacedName: r.Key}):
+		state.acknowledged(key):
 		set(metav1.ConditionTrue, reasonProgrammed, "")
-	case state.Refusal != "":
-		set(metav1.ConditionFalse, reasonPending, state.Refusal)
-	case state.Acked == 0:
+	case state.Harmed[key] != "":
+		set(metav1.ConditionFalse, reasonPending, state.Harmed[key])
+	case state.Acked == 0 && state.Answered == 0:
 		set(metav1.ConditionFalse, reasonPending, fmt.Sprintf("no proxy of Gateway %s has confirmed a configuration yet", parent.Gateway.Key))
 	default:
 		set(metav1.ConditionFalse, reasonPending, "waiting until every connected proxy has acknowledged the route")

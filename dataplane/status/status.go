@@ -41,8 +41,14 @@ type State struct {
 	// Since is the version that first carried an object's present generation.
 	// An object that is missing was not published yet.
 	Since map[ObjectKey]uint64
+	// Answered is the newest version of which every connected proxy acknowledged all
+	// that no proxy refused.
+	Answered uint64
 	// Refusal is the proxies' sentence about what they do not accept, or empty.
 	Refusal string
+	// Harmed are the objects whose configuration is, in part, what was refused, each
+	// with the proxies' sentence. All others are served as if nothing had been refused.
+	Harmed map[ObjectKey]string
 	// Problem says why the proxies could not be set up, or is empty.
 	Problem string
 }
@@ -56,7 +62,7 @@ type ObjectKey struct {
 // acknowledged tells whether the proxies confirmed an object's present generation.
 func (s State) acknowledged(key ObjectKey) bool {
 	since, published := s.Since[key]
-	return published && since > 0 && s.Acked >= since
+	return published && since > 0 && (s.Acked >= since || s.Answered >= since && s.Harmed[key] == "")
 }
 
 // Updates gives the statuses to be written, Gateway classes first, then Gateways,

@@ -238,7 +238,11 @@ func TestProgrammed(t *testing.T) {
 		{"a restart of Headgate does not take it back", func(s *State) { s.Acked = 0 }, yes, "Pending", "Programmed"},
 		{"not without an address", func(s *State) { s.Addresses = nil }, nil, "AddressNotAssigned", "Programmed"},
 		{"not without a ready proxy", func(s *State) { s.Ready = 0 }, nil, "Pending", "Programmed"},
-		{"not when the proxies refuse", func(s *State) { s.Refusal, s.Acked = "bad", 4 }, nil, "Invalid", "Pending"},
+		{"not when the proxies refuse the route", func(s *State) {
+			s.Refusal, s.Acked, s.Answered = "bad", 4, 5
+			s.Harmed = map[ObjectKey]string{{Kind: "HTTPRoute", NamespacedName: routeKey}: "bad"}
+		}, nil, "Invalid", "Pending"},
+		{"also while the proxies refuse what is another's", func(s *State) { s.Refusal, s.Acked, s.Answered = "bad", 2, 5 }, nil, "Invalid", "Programmed"},
 		{"not when the infrastructure failed", func(s *State) { s.Problem = "quota" }, nil, "NoResources", "Programmed"},
 	}
 	for _, tt := range tests {

@@ -49,6 +49,12 @@ func TestARefusalHarmsOnlyItself(t *testing.T) {
 	if state := r.Server.State(graphtest.GatewayKey); state.Acked >= version {
 		t.Errorf("a refused version counts as acknowledged: %+v", state)
 	}
+	r.Eventually("all that was not refused is confirmed", func() error {
+		if state := r.Server.State(graphtest.GatewayKey); state.Answered < version {
+			return fmt.Errorf("%+v", state)
+		}
+		return nil
+	})
 	r.Eventually("the good route table has moved on", func() error {
 		if a := r.do(call{port: good, path: "/"}); a.seen.Backend != "new" {
 			return errors.New(a.seen.Backend)

@@ -1,0 +1,76 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"slices"
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/types"
+
+	"headgate.dev/headgate/dataplane/graph"
+)
+
+// Dependents gives the routes of a Gateway that are served by means of one resource
+// of its Snapshot, named by its type and name: those that suffer when a proxy refuses it.
+func Dependents(g *graph.Graph, gateway types.NamespacedName, typeURL, name string) []*graph.Route {
+	var routes []*graph.Route
+	for _, gw := range g.Gateways {
+		if gw.Key != gateway || !gw.Valid {
+			continue
+		}
+		for _, l := range gw.Listeners {
+			if !served(l) {
+				continue
+			}
+			all := carriesAll(l, typeURL, name)
+			for _, a := range l.Attachments {
+				if (all || carries(a.Route, typeURL, name)) && !slices.Contains(routes, a.Route) {
+					routes = append(routes, a.Route)
+				}
+			}
+		}
+	}
+	return routes
+}
+
+// carriesAll tells whether everything that a listener serves needs the resource.
+func carriesAll(l *graph.Listener, typeURL, name string) bool {
+	envoyListener, table := httpName(l.Port), httpName(l.Port)
+	if len(l.Certificates) > 0 {
+		envoyListener, table = httpsName(l.Port), chainName(l)
+	}
+	switch {
+	case isType(typeURL, &listenerv3.Listener{}):
+		return name == envoyListener
+	case isType(typeURL, &routev3.RouteConfiguration{}):
+		return name == table
+	case isType(typeURL, &tlsv3.Secret{}):
+		return slices.ContainsFunc(l.Certificates, func(c graph.Certificate) bool { return secretName(c) == name })
+	}
+	return false
+}
+
+// carries tells whether a route in particular needs the resource.
+func carries(route *graph.Route, typeURL, name string) bool {
+	switch {
+	case isType(typeURL, &runtimev3.Runtime{}):
+		return route.Running && layerOf(route) == name
+	case isType(typeURL, &clusterv3.Cluster{}):
+		return slices.ContainsFunc(route.Rules, func(rule *graph.Rule) bool {
+			return slices.ContainsFunc(rule.Backends, func(b *graph.Backend) bool { return b.Valid && b.Cluster.Name() == name })
+		})
+	}
+	return false
+}
+
+func isType(typeURL string, m proto.Message) bool {
+	return strings.HasSuffix(typeURL, "/"+string(m.ProtoReflect().Descriptor().FullName()))
+}
