@@ -50,6 +50,7 @@ type objectKey struct {
 // may show without anybody having touched it since: the one it became and, for
 // cacheDelay, the one it was.
 type applied struct {
+	gateway             types.NamespacedName
 	hash, before, after string
 	at                  time.Time
 }
@@ -203,7 +204,7 @@ func (r *reconciler) apply(ctx context.Context, gw *graph.Gateway, desired clien
 	hash := hex.EncodeToString(sum[:])
 
 	last, known := r.applied[key]
-	existing, err := r.existing(ctx, desired, known)
+	existing, err := r.existing(ctx, desired)
 	if err != nil {
 		return fmt.Errorf("looking for %s %s: %w", key.kind, key.NamespacedName, err)
 	}
@@ -215,7 +216,7 @@ func (r *reconciler) apply(ctx context.Context, gw *graph.Gateway, desired clien
 		seen = version(existing)
 	}
 	now := r.options.Now()
-	if known && last.hash == hash && (seen == last.after || seen == last.before && now.Sub(last.at) < cacheDelay) {
+	if known && last.hash == hash && !lacksMetadata(existing, desired) && (seen == last.after || seen == last.before && now.Sub(last.at) < cacheDelay) {
 		if seen == last.after {
 			last.before = seen // the cache has caught up: the former version would be news
 			r.applied[key] = last
@@ -229,25 +230,43 @@ func (r *reconciler) apply(ctx context.Context, gw *graph.Gateway, desired clien
 	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), fieldOwner, client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying %s %s: %w", key.kind, key.NamespacedName, err)
 	}
-	r.applied[key] = applied{hash: hash, before: seen, after: version(u), at: now}
+	r.applied[key] = applied{gateway: gw.Key, hash: hash, before: seen, after: version(u), at: now}
 	return nil
+}
+
+// lacksMetadata tells whether an object has lost labels or annotations that it should
+// have: a change of them alone need not change the generation.
+func lacksMetadata(existing, desired client.Object) bool {
+	if existing == nil {
+		return false
+	}
+	lacks := func(has, wants map[string]string) bool {
+		for k, v := range wants {
+			if got, ok := has[k]; !ok || got != v {
+				return true
+			}
+		}
+		return false
+	}
+	return lacks(existing.GetLabels(), desired.GetLabels()) || lacks(existing.GetAnnotations(), desired.GetAnnotations())
 }
 
 // existing gives the object that stands where desired should, or nil. Kinds that
 // the cache keeps for other reasons are read from there; of the others it has the
-// metadata of what is ours, so that before the first time the API server is
-// asked whether something else has the name.
-func (r *reconciler) existing(ctx context.Context, desired client.Object, known bool) (client.Object, error) {
+// metadata of what is labelled as ours, so that the API server is asked whether
+// something else has the name.
+func (r *reconciler) existing(ctx context.Context, desired client.Object) (client.Object, error) {
 	gvk := desired.GetObjectKind().GroupVersionKind()
 	var obj client.Object = metadata(gvk.GroupVersion().String(), gvk.Kind)
+	cached := false
 	switch desired.(type) {
 	case *appsv1.Deployment:
-		obj, known = &appsv1.Deployment{}, true
+		obj, cached = &appsv1.Deployment{}, true
 	case *corev1.Service:
-		obj, known = &corev1.Service{}, true
+		obj, cached = &corev1.Service{}, true
 	}
 	err := r.client.Get(ctx, client.ObjectKeyFromObject(desired), obj, client.UnsafeDisableDeepCopy)
-	if apierrors.IsNotFound(err) && !known {
+	if apierrors.IsNotFound(err) && !cached {
 		err = r.direct.Get(ctx, client.ObjectKeyFromObject(desired), obj)
 	}
 	if apierrors.IsNotFound(err) {

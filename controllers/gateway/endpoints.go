@@ -61,9 +61,11 @@ func (e *endpoints) ensure(ctx context.Context, gateway types.NamespacedName, ke
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	missing := map[types.NamespacedName]map[graph.ClusterKey]bool{}
-	for _, key := range keys {
+	for name, key := range keys {
 		service := types.NamespacedName{Namespace: key.Namespace, Name: key.Service}
-		if e.known[service][key] {
+		// What the Gateway did not use until now is read anew, known or not: the
+		// Service may have come back, and the event that says so may still be on its way.
+		if _, used := e.used[gateway][name]; used && e.known[service][key] {
 			continue
 		}
 		if missing[service] == nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -56,6 +57,7 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph) error {
 			delete(r.published, key)
 			delete(r.identities, key)
 			delete(r.proxies, key)
+			maps.DeleteFunc(r.applied, func(_ objectKey, a applied) bool { return a.gateway == key })
 		}
 	}
 	return errors.Join(failures...)

@@ -35,7 +35,7 @@ type reconciler struct {
 
 	// graph is that of the last pass over the world.
 	graph *graph.Graph
-	// patience is until when statuses wait for acknowledgements.
+	// patience is until when statuses wait for acknowledgements; zero while none wait.
 	patience time.Time
 	// published is what the proxies of each Gateway were given.
 	published map[types.NamespacedName]*published
@@ -58,14 +58,17 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	r.graph = graph.Build(resources)
 	published := r.publish(ctx, r.graph)
-	r.patience = r.options.Now().Add(ackPatience)
+	if r.patience.IsZero() { // else it would never end while the world keeps changing
+		r.patience = r.options.Now().Add(ackPatience)
+	}
 	due, applied := r.applyAll(ctx, r.graph, resources)
+	removed := r.removeLeftovers(ctx, resources)
 	result, recorded := r.record(ctx)
 	if result.RequeueAfter == 0 {
 		result.RequeueAfter = due
 	}
 	// A part that failed does not keep the others from being done.
-	return result, errors.Join(published, applied, recorded)
+	return result, errors.Join(published, applied, removed, recorded)
 }
 
 // ackPatience is how long a status waits for the proxies' acknowledgement, which
@@ -87,6 +90,7 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		r.options.Changes.notifyAfter(wait) // or earlier, by the server
 		return reconcile.Result{}, nil
 	}
+	r.patience = time.Time{}
 	r.useLatest()
 	updates := status.Updates(r.graph, r.programmed(), r.controller, metav1.NewTime(r.options.Now()))
 	conflicts := make([]bool, len(updates))

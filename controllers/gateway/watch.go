@@ -62,10 +62,11 @@ func worldSources(c cache.Cache, r *reconciler) []source.Source {
 		watch(c, metadata("v1", "Secret"), predicate.NewPredicateFuncs(func(o client.Object) bool {
 			return isManaged(o) || r.secrets.wants(client.ObjectKeyFromObject(o))
 		})),
-		watch(c, &appsv1.Deployment{}, predicate.And(predicate.NewPredicateFuncs(isManaged), onUpdate(deploymentNews))),
+		watch(c, &appsv1.Deployment{}, predicate.And(managed(), onUpdate(deploymentNews))),
 		watch(c, metadata("v1", "ConfigMap"), predicate.NewPredicateFuncs(isManaged)),
 		watch(c, metadata("v1", "ServiceAccount"), predicate.NewPredicateFuncs(isManaged)),
-		watch(c, metadata("policy/v1", "PodDisruptionBudget"), predicate.And(predicate.NewPredicateFuncs(isManaged), predicate.GenerationChangedPredicate{})),
+		watch(c, metadata("policy/v1", "PodDisruptionBudget"), predicate.And(managed(),
+			predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))),
 	}
 }
 
@@ -85,6 +86,15 @@ func isManaged(o client.Object) bool {
 	return o.GetLabels()[v1beta1.LabelManagedBy] == v1beta1.ManagedBy
 }
 
+// managed lets pass what is ours, and what was until somebody took our label away.
+func managed() predicate.Predicate {
+	p := predicate.NewPredicateFuncs(isManaged)
+	return predicate.Funcs{
+		CreateFunc: p.Create, DeleteFunc: p.Delete, GenericFunc: p.Generic,
+		UpdateFunc: func(e event.UpdateEvent) bool { return isManaged(e.ObjectOld) || isManaged(e.ObjectNew) },
+	}
+}
+
 func onUpdate(news func(before, after client.Object) bool) predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return news(e.ObjectOld, e.ObjectNew) }}
 }
@@ -95,14 +105,17 @@ func serviceNews(before, after client.Object) bool {
 	b, okB := after.(*corev1.Service)
 	return !okA || !okB || !equality.Semantic.DeepEqual(a.Spec, b.Spec) ||
 		!equality.Semantic.DeepEqual(a.Status.LoadBalancer, b.Status.LoadBalancer) ||
-		isManaged(b) && !equality.Semantic.DeepEqual(a.Labels, b.Labels) ||
-		isManaged(b) && !equality.Semantic.DeepEqual(a.Annotations, b.Annotations)
+		(isManaged(a) || isManaged(b)) && metadataNews(a, b)
 }
 
 func deploymentNews(before, after client.Object) bool {
 	a, okA := before.(*appsv1.Deployment)
 	b, okB := after.(*appsv1.Deployment)
-	return !okA || !okB || a.Generation != b.Generation || a.Status.ReadyReplicas != b.Status.ReadyReplicas
+	return !okA || !okB || a.Generation != b.Generation || a.Status.ReadyReplicas != b.Status.ReadyReplicas || metadataNews(a, b)
+}
+
+func metadataNews(a, b client.Object) bool {
+	return !equality.Semantic.DeepEqual(a.GetLabels(), b.GetLabels()) || !equality.Semantic.DeepEqual(a.GetAnnotations(), b.GetAnnotations())
 }
 
 // serviceLabel on an EndpointSlice names its Service.
