@@ -279,6 +279,7 @@ func TestRuleProblems(t *testing.T) {
 			[]string{"route r: Accepted/IncompatibleFilters", "rule 0: Accepted/IncompatibleFilters | filters[1]"},
 		},
 		{"Host cannot be modified", whole("filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: a}]}}]"), with("URLRewrite")},
+		{"what frames a message cannot be modified", whole("filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Content-Length, value: '0'}]}}]"), with("how a message is sent")},
 		{"pseudo headers cannot be modified", whole("filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [':path']}}]"), with(":path")},
 		{"a header's value has no line ends", whole("filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: a, value: \"b\\r\\nc\"}]}}]"), with("control characters")},
 		{"a regular expression must be RE2", whole("matches: [{path: {type: RegularExpression, value: '/a(?=b)'}}]"), with("RE2")},

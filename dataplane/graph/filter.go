@@ -85,10 +85,23 @@ func headerNameProblems(field, name string) []Problem {
 		return []Problem{valueUnsupported(field, "%q cannot be modified: write a URLRewrite filter with hostname", name)}
 	case strings.HasPrefix(name, ":"):
 		return []Problem{valueUnsupported(field, "%q cannot be modified: it is not a header but a part of the request line", name)}
+	case FramesMessage(name):
+		return []Problem{valueUnsupported(field, "%q cannot be modified: it says how a message is sent over one connection, which the proxy decides", name)}
 	case !isToken(name):
 		return []Problem{valueUnsupported(field, "%q is not the name of a header", name)}
 	}
 	return nil
+}
+
+// FramesMessage tells whether a header says where a message ends, or what becomes of
+// its connection. A route that sets one could make the backend read a part of a request
+// as the next request on a connection that other routes use too (request smuggling).
+func FramesMessage(name string) bool {
+	switch strings.ToLower(name) {
+	case "connection", "content-length", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		return true
+	}
+	return false
 }
 
 func readRedirect(field string, src *gwv1.HTTPRequestRedirectFilter) (*Redirect, []Problem) {

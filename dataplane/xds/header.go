@@ -21,7 +21,7 @@ type headerMutation struct {
 // headerOptions gives the Envoy form of modifiers that apply one after the other; nil
 // ones do nothing. What a later step removes, an earlier one must not add, because
 // Envoy removes first. Pseudo headers and Host are skipped: Envoy refuses a whole
-// route table that touches them.
+// route table that touches them. So is what frames a message, which Envoy would pass on.
 func headerOptions(modifiers ...*graph.HeaderModifier) headerMutation {
 	var out headerMutation
 	for _, m := range modifiers {
@@ -66,5 +66,5 @@ func (m *headerMutation) drop(name string) {
 }
 
 func reserved(name string) bool {
-	return name == "" || strings.HasPrefix(name, ":") || strings.EqualFold(name, "host")
+	return name == "" || strings.HasPrefix(name, ":") || strings.EqualFold(name, "host") || graph.FramesMessage(name)
 }
