@@ -197,6 +197,9 @@ func (s *session) refusals() []Nack {
 // wanted is what the proxy should have under a name, nil for nothing.
 func (s *session) wanted(k kind, name string) *resource {
 	if k == kindEndpoints {
+		if !s.mayKnow(name) {
+			return unknownEndpoints(name)
+		}
 		return s.endpoints(name)
 	}
 	if s.target == nil {
@@ -208,6 +211,17 @@ func (s *session) wanted(k kind, name string) *resource {
 	// A proxy waits for each runtime layer it was started with, also for one this
 	// server does not know.
 	return newResource(kindRuntime, name, &runtimev3.Runtime{Name: name, Layer: &structpb.Struct{}}, 0)
+}
+
+// mayKnow tells whether the endpoints of a cluster are this proxy's business: the cluster
+// is in its configuration, or was and is not removed yet. A proxy that asks for others,
+// or says it had them from another server, is told nothing of other Gateways' upstreams.
+func (s *session) mayKnow(cluster string) bool {
+	if s.target != nil && s.target.resources[kindCluster][cluster] != nil {
+		return true
+	}
+	last := s.types[kindCluster].last[cluster]
+	return last != nil && !last.opaque
 }
 
 // endpointsChanged tells that the lookup gives something new for a cluster.

@@ -355,3 +355,29 @@ func TestEndpointsThatAreNotKnownYet(t *testing.T) {
 		}
 	}
 }
+
+// TestAProxyIsToldOfItsOwnUpstreamsOnly asks for the endpoints of another Gateway's
+// upstream, and pretends to have had its cluster before.
+func TestAProxyIsToldOfItsOwnUpstreamsOnly(t *testing.T) {
+	m, p := started(t, simple(map[string][]string{"t1": {"a"}}))
+	m.store["theirs"] = newResource(kindEndpoints, "theirs", &endpointv3.ClusterLoadAssignment{
+		ClusterName: "theirs", Endpoints: []*endpointv3.LocalityLbEndpoints{{}},
+	}, 0)
+	for _, claims := range []map[string]string{nil, {"theirs": "1"}} {
+		m.connect()
+		m.session.publish(p.target, [kinds][]string{})
+		m.session.receive(request{kind: kindCluster, initial: claims})
+		m.session.receive(request{kind: kindEndpoints, subscribe: []string{"theirs"}})
+		for {
+			r, _ := m.session.next(m.now)
+			if r == nil {
+				break
+			}
+			for _, res := range r.resources {
+				if r.kind == kindEndpoints && res.name == "theirs" && res.version == m.store["theirs"].version {
+					t.Errorf("with the claim %v it was told of another's endpoints", claims)
+				}
+			}
+		}
+	}
+}
