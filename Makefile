@@ -112,3 +112,4 @@ e2e: ## Run the scenarios on the cluster of KUBECONFIG, or on one of our own
 	go run ./internal/stages e2e
 
 -include e2e/cluster.mk
+-include e2e/conformance.mk

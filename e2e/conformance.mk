@@ -1,0 +1,20 @@
+# Copyright The Headgate Authors.
+# SPDX-License-Identifier: Apache-2.0
+#
+# The conformance suite of the Gateway API, unmodified, on the cluster of
+# KUBECONFIG or on this machine's node. RUN picks tests by a regular expression;
+# a report is written only when all of them run, and stays as the suite wrote it.
+
+RUN ?=
+CONFORMANCE_CHANNEL ?= standard
+CONFORMANCE_FLAGS ?=
+CONFORMANCE_REPORT ?= $(CURDIR)/docs/conformance/$(CONFORMANCE_CHANNEL)-v1.7.0-report.yaml
+
+.PHONY: conformance
+conformance: ## Run the Gateway API's conformance suite; RUN=regex picks tests
+	kubeconfig=$$(go run ./e2e/ground -channel $(CONFORMANCE_CHANNEL) echo-basic); \
+	mkdir -p $(dir $(CONFORMANCE_REPORT)); \
+	KUBECONFIG=$$kubeconfig go test -C e2e/conformance -count=1 -v -timeout 60m -run '^TestConformance$$$(if $(RUN),/$(RUN))' . \
+	-args -gateway-class headgate \
+	$(if $(RUN),,-report-output $(CONFORMANCE_REPORT) -organization Headgate -project headgate -url https://headgate.dev \
+	-version $(VERSION) -contact https://headgate.dev) $(CONFORMANCE_FLAGS)
