@@ -4,6 +4,7 @@
 package graph
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +28,9 @@ func buildBackend(field string, kind RouteKind, namespace string, src gwv1.Backe
 	var problems []Problem
 	b.Filters, problems = readFilters(field, filters)
 	b.Problems = append(b.Problems, problems...)
+	if slices.ContainsFunc(filters, func(f gwv1.HTTPRouteFilter) bool { return f.Type == gwv1.HTTPRouteFilterRequestMirror }) {
+		b.Problems = append(b.Problems, filterUnsupported(field, "RequestMirror of a single backend"))
+	}
 	if b.Filters.Redirect != nil {
 		b.Filters.Redirect = nil
 		b.Problems = append(b.Problems, filterUnsupported(field, "RequestRedirect of a single backend"))

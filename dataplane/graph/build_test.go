@@ -104,6 +104,9 @@ func problems(g *graph.Graph) []string {
 			for j, b := range rule.Backends {
 				add(fmt.Sprintf("backend %d.%d", i, j), b.Problems)
 			}
+			for j, m := range rule.Mirrors {
+				add(fmt.Sprintf("mirror %d.%d", i, j), m.Problems)
+			}
 		}
 	}
 	return out
@@ -262,7 +265,22 @@ func TestRuleProblems(t *testing.T) {
 	both := []string{"route r: Accepted/UnsupportedValue", "rule 0: Accepted/UnsupportedValue"}
 	with := func(words string) []string { return []string{both[0] + "|" + words, both[1] + "|" + words} }
 	checkProblems(t, []problemCase{
-		{"a mirror is refused", whole("filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}]"), with("RequestMirror is not supported")},
+		{"several mirrors are fine", whole("filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}, {type: RequestMirror, requestMirror: {percent: 20, backendRef: {name: shop, port: 80}}}]"), nil},
+		{
+			"a mirror to a Service that is not there takes no request away", whole("filters: [{type: RequestMirror, requestMirror: {backendRef: {name: gone, port: 80}}}]"),
+			[]string{"mirror 0.0: ResolvedRefs/BackendNotFound | filters[0].requestMirror.backendRef"},
+		},
+		{
+			"a mirror to another namespace needs a grant", whole("filters: [{type: RequestMirror, requestMirror: {backendRef: {name: billing, namespace: finance, port: 80}}}]"),
+			[]string{"mirror 0.0: ResolvedRefs/RefNotPermitted | finance"},
+		},
+		{"a mirror's settings are needed", whole("filters: [{type: RequestMirror}]"), with("name a backendRef")},
+		{"a percentage ends at 100", whole("filters: [{type: RequestMirror, requestMirror: {percent: 101, backendRef: {name: shop, port: 80}}}]"), with("percent")},
+		{"a fraction is a part of the whole", whole("filters: [{type: RequestMirror, requestMirror: {fraction: {numerator: 3, denominator: 2}, backendRef: {name: shop, port: 80}}}]"), with("3/2")},
+		{
+			"what is redirected is not mirrored", []string{gateway(http), route("rules: [{filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}]}]")},
+			[]string{"route r: Accepted/IncompatibleFilters", "rule 0: Accepted/IncompatibleFilters | not mirrored"},
+		},
 		{"CORS is refused", whole("filters: [{type: CORS, cors: {}}]"), with("CORS")},
 		{"an extension is refused", whole("filters: [{type: ExtensionRef, extensionRef: {group: a, kind: b, name: c}}]"), with("ExtensionRef")},
 		{"external authorization is refused", whole("filters: [{type: ExternalAuth}]"), with("ExternalAuth")},
@@ -329,6 +347,10 @@ func TestBackendProblems(t *testing.T) {
 		{
 			"a rewrite of one backend spoils its share alone", to("{name: shop, port: 80}, {name: shop, port: 80, filters: [{type: URLRewrite, urlRewrite: {}}]}"),
 			[]string{"route r: PartiallyInvalid/UnsupportedValue", "backend 0.1: Accepted/UnsupportedValue | backendRefs[1]"},
+		},
+		{
+			"a mirror of one backend spoils its share alone", to("{name: shop, port: 80}, {name: shop, port: 80, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}]}"),
+			[]string{"route r: PartiallyInvalid/UnsupportedValue", "backend 0.1: Accepted/UnsupportedValue | RequestMirror of a single backend"},
 		},
 		{
 			"a permitted namespace", append(to("{name: billing, namespace: finance, port: 80}"),

@@ -21,6 +21,7 @@ func readFilters(field string, src []gwv1.HTTPRouteFilter) (Filters, []Problem) 
 		repeated := slices.ContainsFunc(src[:i], func(other gwv1.HTTPRouteFilter) bool { return other.Type == f.Type })
 		var p []Problem
 		switch {
+		case f.Type == gwv1.HTTPRouteFilterRequestMirror: // see readMirrors
 		case f.Type == gwv1.HTTPRouteFilterRequestHeaderModifier && f.RequestHeaderModifier != nil && !repeated:
 			out.RequestHeaders, p = readHeaderModifier(at+".requestHeaderModifier", f.RequestHeaderModifier)
 		case f.Type == gwv1.HTTPRouteFilterResponseHeaderModifier && f.ResponseHeaderModifier != nil && !repeated:

@@ -161,6 +161,8 @@ type Rule struct {
 	Matches  []Match
 	Filters  Filters
 	Backends []*Backend
+	// Mirrors get copies of the requests.
+	Mirrors []*Mirror
 	// RequestTimeout and BackendTimeout are nil when unset; zero means none.
 	RequestTimeout, BackendTimeout *Duration
 	Valid                          bool

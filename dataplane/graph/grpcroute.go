@@ -33,6 +33,8 @@ func buildGRPCRule(i int, namespace string, src gwv1.GRPCRouteRule, refs referen
 	filters, problems := readFilters(field, httpFilters(src.Filters))
 	rule.Filters = filters
 	rule.Problems = append(rule.Problems, problems...)
+	rule.Mirrors, problems = readMirrors(field, KindGRPCRoute, namespace, httpFilters(src.Filters), refs)
+	rule.Problems = append(rule.Problems, problems...)
 	if src.SessionPersistence != nil { //nolint:staticcheck // it is deprecated, and refused rather than ignored
 		rule.Problems = append(rule.Problems, filterUnsupported(field, "sessionPersistence"))
 	}

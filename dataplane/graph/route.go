@@ -103,6 +103,9 @@ func (r *Rule) settle(field string) {
 	if r.Filters.Redirect != nil && len(r.Backends) > 0 {
 		r.Problems = append(r.Problems, filtersIncompatible(field, "a rule that redirects cannot have backendRefs: remove one of the two"))
 	}
+	if r.Filters.Redirect != nil && len(r.Mirrors) > 0 {
+		r.Problems = append(r.Problems, filtersIncompatible(field, "a request that is redirected is not mirrored: remove RequestMirror or RequestRedirect"))
+	}
 	if r.Filters.Redirect != nil && r.Filters.Rewrite != nil {
 		r.Problems = append(r.Problems, filtersIncompatible(field, "RequestRedirect and URLRewrite exclude each other: remove one of the two"))
 	}

@@ -109,6 +109,9 @@ func references(m proto.Message) []string {
 				if name := action.GetCluster(); name != "" {
 					refs = append(refs, name)
 				}
+				for _, mirror := range action.GetRequestMirrorPolicies() {
+					refs = append(refs, mirror.Cluster)
+				}
 				for _, c := range action.GetWeightedClusters().GetClusters() {
 					refs = append(refs, c.Name)
 				}

@@ -99,6 +99,9 @@ func referenceProblems(r *graph.Route) []graph.Problem {
 		for _, b := range rule.Backends {
 			problems = append(problems, b.Problems...)
 		}
+		for _, m := range rule.Mirrors {
+			problems = append(problems, m.Problems...)
+		}
 	}
 	return problems
 }

@@ -101,6 +101,7 @@ func forward(e entry, action *routev3.RouteAction, rewrites ...*graph.Rewrite) *
 	action.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR
 	// Envoy's own 15 s would cut downloads and streams that nobody bounded.
 	action.Timeout = durationpb.New(timeoutOf(e.rule))
+	action.RequestMirrorPolicies = mirrorPolicies(e.rule.Mirrors)
 	setRewrite(action, e.match.Path, rewrites...)
 	if quiet(e) {
 		action.IdleTimeout = seconds(3600)

@@ -99,20 +99,26 @@ func (s *Snapshot) addPort(p port) {
 }
 
 func (s *Snapshot) addClusters(routes []*graph.Route) {
-	seen := map[graph.ClusterKey]bool{}
+	add := func(key graph.ClusterKey) {
+		name := key.Name()
+		if _, known := s.Clusters[name]; !known {
+			s.Clusters[name], s.ClusterKeys[name] = cluster(key), key
+		}
+	}
 	for _, route := range routes {
 		for _, rule := range route.Rules {
 			if !rule.Valid {
 				continue
 			}
 			for _, b := range rule.Backends {
-				if !b.Valid || seen[b.Cluster] {
-					continue
+				if b.Valid {
+					add(b.Cluster)
 				}
-				seen[b.Cluster] = true
-				name := b.Cluster.Name()
-				s.Clusters[name] = cluster(b.Cluster)
-				s.ClusterKeys[name] = b.Cluster
+			}
+			for _, m := range rule.Mirrors {
+				if mirrored(m) {
+					add(m.Cluster)
+				}
 			}
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"testing"
 
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	suite "sigs.k8s.io/gateway-api/conformance"
 	conformance "sigs.k8s.io/gateway-api/conformance/utils/suite"
 	"sigs.k8s.io/gateway-api/pkg/features"
