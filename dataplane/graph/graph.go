@@ -165,8 +165,10 @@ type Rule struct {
 	Mirrors []*Mirror
 	// RequestTimeout and BackendTimeout are nil when unset; zero means none.
 	RequestTimeout, BackendTimeout *Duration
-	Valid                          bool
-	Problems                       []Problem
+	// Retry is nil when the rule says nothing about it.
+	Retry    *Retry
+	Valid    bool
+	Problems []Problem
 }
 
 // Backend is one backendRef of a rule. One that is not Valid gets its share of

@@ -43,9 +43,8 @@ func buildHTTPRule(i int, namespace string, src gwv1.HTTPRouteRule, refs referen
 	rule.Mirrors, problems = readMirrors(field, KindHTTPRoute, namespace, src.Filters, refs)
 	rule.Problems = append(rule.Problems, problems...)
 	rule.readTimeouts(field, src.Timeouts)
-	if src.Retry != nil {
-		rule.Problems = append(rule.Problems, filterUnsupported(field, "retry"))
-	}
+	rule.Retry, problems = readRetry(field+".retry", src.Retry)
+	rule.Problems = append(rule.Problems, problems...)
 	if src.SessionPersistence != nil { //nolint:staticcheck // it is deprecated, and refused rather than ignored
 		rule.Problems = append(rule.Problems, filterUnsupported(field, "sessionPersistence"))
 	}

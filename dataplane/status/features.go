@@ -36,6 +36,8 @@ func SupportedFeatures() []features.FeatureName {
 		features.SupportHTTPRouteRequestPercentageMirror,
 		features.SupportHTTPRouteRequestTimeout,
 		features.SupportHTTPRouteBackendTimeout,
+		features.SupportHTTPRouteRetryCodes,
+		features.SupportHTTPRouteRetryConnectionError,
 		features.SupportHTTPRouteParentRefPort,
 		features.SupportHTTPRouteDestinationPortMatching,
 		features.SupportHTTPRouteBackendProtocolH2C,

@@ -5,12 +5,9 @@ package xds
 
 import (
 	"strconv"
-	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"headgate.dev/headgate/dataplane/graph"
 )
@@ -99,43 +96,13 @@ func setHeaders(route *routev3.Route, filters ...graph.Filters) {
 func forward(e entry, action *routev3.RouteAction, rewrites ...*graph.Rewrite) *routev3.Route_Route {
 	// The share of an invalid backendRef goes to a cluster that does not exist.
 	action.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR
-	// Envoy's own 15 s would cut downloads and streams that nobody bounded.
-	action.Timeout = durationpb.New(timeoutOf(e.rule))
+	setTimes(action, e.rule)
 	action.RequestMirrorPolicies = mirrorPolicies(e.rule.Mirrors)
 	setRewrite(action, e.match.Path, rewrites...)
 	if quiet(e) {
 		action.IdleTimeout = seconds(3600)
 	}
 	return &routev3.Route_Route{Route: action}
-}
-
-// timeoutOf is the shorter of the rule's timeouts; 0 means none. As there is one try
-// only that reached a backend, the backend's timeout bounds the request as well.
-func timeoutOf(rule *graph.Rule) time.Duration {
-	shortest := time.Duration(0)
-	for _, t := range []*graph.Duration{rule.RequestTimeout, rule.BackendTimeout} {
-		if t != nil && *t > 0 && (shortest == 0 || *t < shortest) {
-			shortest = *t
-		}
-	}
-	return shortest
-}
-
-// retryUnsent tries again, on another endpoint of the same version, what certainly
-// reached no backend: the connection failed, or the backend refused the stream. The
-// Gateway API asks for it also where no retries are configured.
-func retryUnsent() *routev3.RetryPolicy {
-	return &routev3.RetryPolicy{
-		RetryOn:    "connect-failure,refused-stream,reset-before-request",
-		NumRetries: number(2),
-		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
-			Name: "envoy.retry_host_predicates.previous_hosts",
-			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
-				TypedConfig: toAny(&previoushostsv3.PreviousHostsPredicate{}),
-			},
-		}},
-		HostSelectionRetryMaxAttempts: 3,
-	}
 }
 
 // quiet tells whether streams may be silent for long without being dead: gRPC and
