@@ -35,10 +35,6 @@ func buildBackend(field string, kind RouteKind, namespace string, src gwv1.Backe
 		b.Filters.Redirect = nil
 		b.Problems = append(b.Problems, filterUnsupported(field, "RequestRedirect of a single backend"))
 	}
-	if b.Filters.Rewrite != nil {
-		b.Filters.Rewrite = nil
-		b.Problems = append(b.Problems, filterUnsupported(field, "URLRewrite of a single backend"))
-	}
 	if p := b.resolve(field, kind, namespace, src.BackendObjectReference, refs); p != nil {
 		b.Problems = append(b.Problems, *p)
 	}

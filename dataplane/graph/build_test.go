@@ -335,6 +335,7 @@ func TestBackendProblems(t *testing.T) {
 		return []string{gateway(http), route("rules: [{backendRefs: [" + ref + "]}]")}
 	}
 	checkProblems(t, []problemCase{
+		{"a rewrite of one backend", to("{name: shop, port: 80}, {name: shop, port: 80, filters: [{type: URLRewrite, urlRewrite: {hostname: a.b, path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]}"), nil},
 		{"a Service that is not there", to("{name: gone, port: 80}"), []string{"backend 0.0: ResolvedRefs/BackendNotFound | default/gone"}},
 		{"a port that is not there", to("{name: shop, port: 81}"), []string{"backend 0.0: ResolvedRefs/BackendNotFound | port 81"}},
 		{"a port of UDP", to("{name: shop, port: 53}"), []string{"backend 0.0: ResolvedRefs/BackendNotFound | TCP port 53"}},
@@ -349,8 +350,9 @@ func TestBackendProblems(t *testing.T) {
 			[]string{"backend 0.0: ResolvedRefs/UnsupportedProtocol | kubernetes.io/ws"},
 		},
 		{
-			"a rewrite of one backend spoils its share alone", to("{name: shop, port: 80}, {name: shop, port: 80, filters: [{type: URLRewrite, urlRewrite: {}}]}"),
-			[]string{"route r: PartiallyInvalid/UnsupportedValue", "backend 0.1: Accepted/UnsupportedValue | backendRefs[1]"},
+			"a prefix that was not matched spoils one backend's share alone",
+			[]string{gateway(http), route("rules:\n- matches: [{path: {type: Exact, value: /a}}]\n  backendRefs: [{name: shop, port: 80}, {name: shop, port: 80, filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]}]")},
+			[]string{"route r: PartiallyInvalid", "backend 0.1: Accepted/IncompatibleFilters | backendRefs[1]"},
 		},
 		{
 			"a mirror of one backend spoils its share alone", to("{name: shop, port: 80}, {name: shop, port: 80, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}]}"),

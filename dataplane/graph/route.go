@@ -109,26 +109,34 @@ func (r *Rule) settle(field string) {
 	if r.Filters.Redirect != nil && r.Filters.Rewrite != nil {
 		r.Problems = append(r.Problems, filtersIncompatible(field, "RequestRedirect and URLRewrite exclude each other: remove one of the two"))
 	}
-	r.Problems = append(r.Problems, r.prefixProblems(field)...)
+	for i, b := range r.Backends {
+		if b.Filters.Rewrite == nil {
+			continue
+		}
+		if p := r.prefixProblems(fmt.Sprintf("%s.backendRefs[%d]", field, i), b.Filters.Rewrite.Path); p != nil {
+			b.Problems = append(b.Problems, p...)
+			b.Valid = false
+		}
+	}
+	switch {
+	case r.Filters.Redirect != nil:
+		r.Problems = append(r.Problems, r.prefixProblems(field, r.Filters.Redirect.Path)...)
+	case r.Filters.Rewrite != nil:
+		r.Problems = append(r.Problems, r.prefixProblems(field, r.Filters.Rewrite.Path)...)
+	}
 	r.Valid = len(r.Problems) == 0
 }
 
-// prefixProblems refuses to replace a prefix where no prefix is matched.
-func (r *Rule) prefixProblems(field string) []Problem {
-	var modifier *PathModifier
-	switch {
-	case r.Filters.Redirect != nil:
-		modifier = r.Filters.Redirect.Path
-	case r.Filters.Rewrite != nil:
-		modifier = r.Filters.Rewrite.Path
-	}
+// prefixProblems refuses to replace a prefix where no prefix is matched. The field is
+// where the modifier stands.
+func (r *Rule) prefixProblems(field string, modifier *PathModifier) []Problem {
 	if modifier == nil || modifier.Full {
 		return nil
 	}
 	for i, m := range r.Matches {
 		if m.Path.Type != MatchPrefix {
-			return []Problem{filtersIncompatible(fmt.Sprintf("%s.matches[%d].path", field, i),
-				"ReplacePrefixMatch needs a path of type PathPrefix, not %s", m.Path.Type)}
+			return []Problem{filtersIncompatible(field,
+				"ReplacePrefixMatch needs a path of type PathPrefix, and spec.rules[%d].matches[%d].path is %s", r.Index, i, m.Path.Type)}
 		}
 	}
 	return nil

@@ -31,6 +31,7 @@ func SupportedFeatures() []features.FeatureName {
 		features.SupportHTTPRoutePathRedirect,
 		features.SupportHTTPRouteHostRewrite,
 		features.SupportHTTPRoutePathRewrite,
+		features.SupportHTTPRouteBackendURLRewrite,
 		features.SupportHTTPRouteRequestMirror,
 		features.SupportHTTPRouteRequestMultipleMirrors,
 		features.SupportHTTPRouteRequestPercentageMirror,
