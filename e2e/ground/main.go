@@ -14,8 +14,15 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/gateway-api/pkg/features"
+
+	"headgate.dev/headgate/dataplane/status"
 	"headgate.dev/headgate/e2e/env"
 )
 
@@ -46,6 +53,27 @@ func prepare(ctx context.Context, channel string, images []string) error {
 	if err := c.InstallHeadgate(ctx, nil); err != nil {
 		return err
 	}
+	if err := waitPublished(ctx, c); err != nil {
+		return err
+	}
 	_, err = fmt.Println(c.Kubeconfig)
 	return err
+}
+
+// waitPublished waits until the class publishes the features of this source tree:
+// after an upgrade it shows those of the version before for a moment, and suites
+// choose their tests by them.
+func waitPublished(ctx context.Context, c *env.Cluster) error {
+	want := status.SupportedFeatures()
+	return c.Wait(ctx, "GatewayClass headgate to publish its features", time.Minute, func(ctx context.Context) (bool, string, error) {
+		var class gwv1.GatewayClass
+		if err := c.Client.Get(ctx, client.ObjectKey{Name: "headgate"}, &class); err != nil {
+			return false, "", err
+		}
+		seen := make([]features.FeatureName, 0, len(want))
+		for _, f := range class.Status.SupportedFeatures {
+			seen = append(seen, features.FeatureName(f.Name))
+		}
+		return slices.Equal(seen, want), fmt.Sprint(seen), nil
+	})
 }
