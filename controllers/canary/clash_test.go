@@ -175,6 +175,10 @@ func TestAUsersRuleToTheCanaryStays(t *testing.T) {
 	if got := strings.Join(weightsOf(e.route()), ", "); got != "checkout=1, checkout-canary=1" {
 		t.Errorf("the route is left as %q", got)
 	}
+	e.eventually("a complete Deployment", func(*v1beta1.Canary) bool {
+		d := e.deployment()
+		return d.Status.ObservedGeneration == d.Generation && d.Status.UpdatedReplicas == 2 && d.Status.AvailableReplicas == 2 && d.Status.Replicas == 2
+	})
 	e.atRest()
 }
 
