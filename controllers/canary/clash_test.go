@@ -175,6 +175,10 @@ func TestAUsersRuleToTheCanaryStays(t *testing.T) {
 	if got := strings.Join(weightsOf(e.route()), ", "); got != "checkout=1, checkout-canary=1" {
 		t.Errorf("the route is left as %q", got)
 	}
+	e.eventually("a complete Deployment", func(*v1beta1.Canary) bool {
+		d := e.deployment()
+		return d.Status.ObservedGeneration == d.Generation && d.Status.UpdatedReplicas == 2 && d.Status.AvailableReplicas == 2 && d.Status.Replicas == 2
+	})
 	e.atRest()
 }
 
@@ -211,4 +215,46 @@ func TestWhatCannotBeWrittenIsSaid(t *testing.T) {
 		return ready != nil && strings.Contains(ready.Message, "16") && strings.Contains(ready.Message, "backendRefs")
 	})
 	e.told(v1beta1.ReasonWriteFailed)
+}
+
+// Two Canaries whose Services stand in one rule, both with a new version at the
+// same moment: one after the other, and each gets its own weights back.
+func TestTwoReleasesThroughOneRule(t *testing.T) {
+	e := newEnv(t)
+	e.shop(1, nil)
+	d := deployment(e.namespace, "v1", 1)
+	d.Name = "cart"
+	d.Spec.Selector.MatchLabels["app"], d.Spec.Template.Labels["app"] = "cart", "cart"
+	e.create(d)
+	e.create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: e.namespace, Name: "cart"}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"app": "cart"}, Ports: []corev1.ServicePort{{Port: 80}},
+	}})
+	e.rules("- backendRefs: [{name: checkout, port: 80, weight: 2}, {name: cart, port: 80}]")
+	other := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Namespace: e.namespace, Name: "cart"}, Spec: e.canary().Spec}
+	other.Spec.Target.Name = "cart"
+	e.create(other)
+	e.start()
+	cart := func(ok func(v1beta1.CanaryStatus) bool) func(*v1beta1.Canary) bool {
+		return func(*v1beta1.Canary) bool { e.get(other, "cart"); return ok(other.Status) }
+	}
+	e.phase(v1beta1.PhaseIdle)
+	e.eventually("cart at rest", cart(func(s v1beta1.CanaryStatus) bool { return s.Phase == v1beta1.PhaseIdle }))
+	body := `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"v2"}]}}}}`
+	for _, o := range []client.Object{d, e.deployment()} {
+		if err := server.client.Patch(e.ctx, o, client.RawPatch(types.StrategicMergePatchType, []byte(body))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := e.route().GetGeneration()
+	e.done()
+	e.eventually("cart's end", cart(func(s v1beta1.CanaryStatus) bool {
+		return s.Phase == v1beta1.PhaseIdle && s.Release != nil && s.Release.Outcome == v1beta1.OutcomeSucceeded
+	}))
+	if got := strings.Join(weightsOf(e.route()), ", "); got != "checkout=2 cart=1" {
+		t.Errorf("the route is left as %q", got)
+	}
+	// Added at 0, three steps, restored: 5 writes each.
+	if n := e.route().GetGeneration() - at; n > 10 {
+		t.Errorf("the route was written %d times for two releases of 5 changes", n)
+	}
 }

@@ -92,7 +92,7 @@ func (p *pass) refuse(verb string) string {
 	case v1beta1.CommandAbort:
 		switch {
 		case late:
-			return "It is too late to abort: the new version belongs to the Deployment already. Use kubectl rollout undo, which starts a release of the old one."
+			return "It is too late to abort: the new version belongs to the Deployment already. Apply the old version, or use kubectl rollout undo once this release is finished: that starts a release of the old one."
 		case p.open():
 			return ""
 		}

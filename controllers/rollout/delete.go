@@ -33,7 +33,7 @@ func (p *pass) delete() {
 				p.do(EnsureUnpaused{})
 				return
 			}
-			p.event(true, v1beta1.ReasonDetached, "The Deployment stays paused with a version that was not released: kubectl rollout resume rolls it out natively, kubectl rollout undo goes back.")
+			p.event(true, v1beta1.ReasonDetached, "The Deployment stays paused with a version that was not released: kubectl rollout resume rolls it out natively; to go back, apply the version that serves before you resume.")
 		}
 		p.do(EnsureHoldLabelRemoved{})
 	}

@@ -71,7 +71,7 @@
 // and the Deployment loses Headgate's label and annotation. The Deployment stays
 // paused only if it holds a version that was not released: unpausing would roll
 // out, unwatched, what was being tested. An event says that kubectl rollout
-// resume does so and kubectl rollout undo goes back.
+// resume does so, and how to go back (kubectl rollout undo refuses a paused Deployment).
 //
 // # Limits
 //

@@ -19,7 +19,10 @@ func (p *pass) initialize() {
 	if !p.sweep() {
 		return
 	}
-	if problem := p.attach(); problem != nil {
+	if problem := p.attach(); problem != nil && problem == p.seen.busy() {
+		p.working(problem.Reason, problem.Message)
+		return
+	} else if problem != nil {
 		p.stalled(problem.Reason, problem.Message)
 		return
 	}
@@ -57,9 +60,9 @@ func (p *pass) initialize() {
 // attach checks in order what a release needs, and records the answer.
 func (p *pass) attach() *Problem {
 	problem := p.missing()
-	if problem == nil {
+	if problem == nil || problem == p.seen.busy() {
 		p.condition(v1beta1.ConditionAttached, metav1.ConditionTrue, v1beta1.ReasonAttached, "Target, Service and routes were found.")
-		return nil
+		return problem
 	}
 	p.condition(v1beta1.ConditionAttached, metav1.ConditionFalse, problem.Reason, problem.Message)
 	return problem
@@ -92,7 +95,7 @@ func (p *pass) rest(serving ReplicaSet, problem *Problem) {
 	p.status.Stable = serving.Hash
 	p.status.Weight = 0
 	p.label()
-	if problem != nil {
+	if problem != nil && problem != p.seen.busy() {
 		p.stalled(problem.Reason, problem.Message)
 		return
 	}
@@ -144,6 +147,9 @@ func (p *pass) idle() {
 	case p.in.Canary.Spec.Suspend:
 		p.label()
 		p.working(v1beta1.ReasonSuspended, "A new version is held; its release starts when spec.suspend is false.")
+	case problem != nil && problem == p.seen.busy():
+		p.label()
+		p.working(problem.Reason, problem.Message)
 	case problem != nil:
 		p.stalled(problem.Reason, "A new version is held and cannot be released: "+problem.Message)
 	case p.closed():

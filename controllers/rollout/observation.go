@@ -250,6 +250,14 @@ func (s Observation) exposed() bool {
 	return false
 }
 
+// busy is the problem that ends by itself: another Canary's release in the same rule.
+func (s Observation) busy() *Problem {
+	if s.RouteProblem != nil && s.RouteProblem.Reason == v1beta1.ReasonRouteBusy {
+		return s.RouteProblem
+	}
+	return nil
+}
+
 // programmed says whether every route is served as it is, and else why not.
 func (s Observation) programmed() (ok, foreign bool, why string) {
 	ok = true

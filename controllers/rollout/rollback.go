@@ -244,7 +244,7 @@ func (p *pass) finish() {
 func (p *pass) rejected() {
 	r := p.release
 	p.summary(metav1.ConditionFalse, metav1.ConditionFalse, metav1.ConditionTrue, r.Reason, fmt.Sprintf(
-		"Version %s was rejected, %s serves. %s Apply a new version, go back with kubectl rollout undo or by reverting, or try again with kubectl headgate retry %s.",
+		"Version %s was rejected, %s serves. %s Apply a new version, go back by applying the one that serves, or try again with kubectl headgate retry %s.",
 		r.Revision, r.Stable, r.Message, p.in.Canary.Name))
 }
 

@@ -59,6 +59,9 @@ func (p *pass) start() {
 		return
 	}
 	p.followSpec()
+	if p.queued() {
+		return
+	}
 	step := p.current()
 	if p.leftovers() {
 		// A proxy may still send to the pods of the attempt before: they go once
@@ -99,6 +102,22 @@ func (p *pass) start() {
 		}
 	}
 	p.deadline()
+}
+
+// queued is true while another Canary's release is in a rule of this one, where
+// two would take each other's weights for the user's. That may take long, and
+// this release's own deadline starts after it.
+func (p *pass) queued() bool {
+	busy := p.seen.busy()
+	if busy != nil && !p.seen.routeTraces() {
+		p.release.ReadyDeadline = nil
+		p.working(busy.Reason, busy.Message)
+		return true
+	}
+	if p.release.ReadyDeadline == nil {
+		p.release.ReadyDeadline = p.second(p.now.Add(p.progressDeadline()))
+	}
+	return false
 }
 
 // leftovers is true while something of another attempt is there.

@@ -151,6 +151,5 @@ func numbers(w io.Writer, namespace string, report load.Report, restarted int, t
   kubectl -n %[1]s get events --field-selector involvedObject.kind=Canary
   make build && bin/kubectl-headgate -n %[1]s why checkout
   bin/kubectl-headgate -n %[1]s retry checkout       # release the rejected version once more
-  kubectl -n %[1]s rollout undo deployment/checkout  # go back to the version that serves
 `, namespace)
 }
