@@ -160,7 +160,7 @@ func anchors(page string) []string {
 
 func TestMakeTargetsExist(t *testing.T) {
 	makefiles := ""
-	for _, name := range []string{"Makefile", "e2e/cluster.mk"} {
+	for _, name := range []string{"Makefile", "e2e/cluster.mk", "e2e/conformance.mk"} {
 		data, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)

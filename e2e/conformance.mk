@@ -7,7 +7,7 @@
 
 RUN ?=
 CONFORMANCE_CHANNEL ?= standard
-# On a small machine a namespace full of pods takes longer to go than the suite waits by default.
+# Kubernetes looks at a namespace again after half of its pods' grace period, which is more than the suite waits by default.
 CONFORMANCE_FLAGS ?= -timeout-config-overrides DeleteTimeout:120
 CONFORMANCE_REPORT ?= $(CURDIR)/docs/conformance/$(CONFORMANCE_CHANNEL)-v1.7.0-report.yaml
 

@@ -43,7 +43,7 @@ func shutdownCommand() *cobra.Command {
 	cmd.Flags().StringVar(&listen, "listen", ":19002", "address the kubelet asks")
 	cmd.Flags().StringVar(&o.Admin, "admin", "http://127.0.0.1:19000", "URL of Envoy's admin interface")
 	cmd.Flags().DurationVar(&o.DrainTime, "drain-time", 20*time.Second, "how long to wait for idle connections to be closed by their clients")
-	cmd.Flags().DurationVar(&o.MaxTime, "max-drain-time", 5*time.Minute, "how long to wait for requests that still run")
+	cmd.Flags().DurationVar(&o.MaxTime, "max-drain-time", time.Minute, "how long to wait for requests that still run")
 	return cmd
 }
 

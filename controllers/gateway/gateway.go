@@ -67,7 +67,8 @@ type Options struct {
 	// limit of 1Gi.
 	Resources *corev1.ResourceRequirements
 	// Drain is how long a proxy that leaves waits for idle connections, MaxDrain
-	// for running requests. Defaults 20s and 5m.
+	// for running requests. Defaults 20s and 1m: Kubernetes looks at a namespace that is
+	// being deleted again only after half of its pods' grace period.
 	Drain, MaxDrain time.Duration
 	// Now and Rand are the clock and the randomness of certificates.
 	Now  func() time.Time
@@ -88,7 +89,7 @@ func (o Options) withDefaults() Options {
 		o.Drain = 20 * time.Second
 	}
 	if o.MaxDrain == 0 {
-		o.MaxDrain = 5 * time.Minute
+		o.MaxDrain = time.Minute
 	}
 	return o
 }
