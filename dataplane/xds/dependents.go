@@ -64,9 +64,7 @@ func carries(route *graph.Route, typeURL, name string) bool {
 	case isType(typeURL, &runtimev3.Runtime{}):
 		return route.Running && layerOf(route) == name
 	case isType(typeURL, &clusterv3.Cluster{}):
-		return slices.ContainsFunc(route.Rules, func(rule *graph.Rule) bool {
-			return slices.ContainsFunc(rule.Backends, func(b *graph.Backend) bool { return b.Valid && b.Cluster.Name() == name })
-		})
+		return slices.ContainsFunc(upstreams(route), func(key graph.ClusterKey) bool { return key.Name() == name })
 	}
 	return false
 }

@@ -99,29 +99,36 @@ func (s *Snapshot) addPort(p port) {
 }
 
 func (s *Snapshot) addClusters(routes []*graph.Route) {
-	add := func(key graph.ClusterKey) {
-		name := key.Name()
-		if _, known := s.Clusters[name]; !known {
-			s.Clusters[name], s.ClusterKeys[name] = cluster(key), key
-		}
-	}
 	for _, route := range routes {
-		for _, rule := range route.Rules {
-			if !rule.Valid {
-				continue
-			}
-			for _, b := range rule.Backends {
-				if b.Valid {
-					add(b.Cluster)
-				}
-			}
-			for _, m := range rule.Mirrors {
-				if mirrored(m) {
-					add(m.Cluster)
-				}
+		for _, key := range upstreams(route) {
+			name := key.Name()
+			if _, known := s.Clusters[name]; !known {
+				s.Clusters[name], s.ClusterKeys[name] = cluster(key), key
 			}
 		}
 	}
+}
+
+// upstreams are the clusters that a route sends requests or copies of them to. One
+// may be there more than once.
+func upstreams(route *graph.Route) []graph.ClusterKey {
+	var keys []graph.ClusterKey
+	for _, rule := range route.Rules {
+		if !rule.Valid {
+			continue
+		}
+		for _, b := range rule.Backends {
+			if b.Valid {
+				keys = append(keys, b.Cluster)
+			}
+		}
+		for _, m := range rule.Mirrors {
+			if mirrored(m) {
+				keys = append(keys, m.Cluster)
+			}
+		}
+	}
+	return keys
 }
 
 // attachedRoutes is every route on a served listener of the gateway, once each.
