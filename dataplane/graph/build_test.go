@@ -278,7 +278,8 @@ func TestRuleProblems(t *testing.T) {
 		{"a percentage ends at 100", whole("filters: [{type: RequestMirror, requestMirror: {percent: 101, backendRef: {name: shop, port: 80}}}]"), with("percent")},
 		{"a fraction is a part of the whole", whole("filters: [{type: RequestMirror, requestMirror: {fraction: {numerator: 3, denominator: 2}, backendRef: {name: shop, port: 80}}}]"), with("3/2")},
 		{
-			"what is redirected is not mirrored", []string{gateway(http), route("rules: [{filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}]}]")},
+			"what is redirected is not mirrored",
+			[]string{gateway(http), route("rules: [{filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}]}]")},
 			[]string{"route r: Accepted/IncompatibleFilters", "rule 0: Accepted/IncompatibleFilters | not mirrored"},
 		},
 		{"CORS is refused", whole("filters: [{type: CORS, cors: {}}]"), with("CORS")},
