@@ -142,33 +142,36 @@ func escape(key string) string {
 }
 
 func setLabel(o client.Object, key, value string) []operation {
-	var ops []operation
-	if o.GetLabels() == nil {
-		ops = append(ops, operation{"add", "/metadata/labels", map[string]string{}})
-	}
-	return append(ops, operation{"add", "/metadata/labels/" + escape(key), value})
+	return setEntry("/metadata/labels", o.GetLabels(), key, value)
 }
 
 func dropLabel(o client.Object, key string) []operation {
-	if _, ok := o.GetLabels()[key]; !ok {
-		return nil
-	}
-	return []operation{{"remove", "/metadata/labels/" + escape(key), nil}}
+	return dropEntry("/metadata/labels", o.GetLabels(), key)
 }
 
 func setAnnotation(o client.Object, key, value string) []operation {
-	var ops []operation
-	if o.GetAnnotations() == nil {
-		ops = append(ops, operation{"add", "/metadata/annotations", map[string]string{}})
-	}
-	return append(ops, operation{"add", "/metadata/annotations/" + escape(key), value})
+	return setEntry("/metadata/annotations", o.GetAnnotations(), key, value)
 }
 
 func dropAnnotation(o client.Object, key string) []operation {
-	if _, ok := o.GetAnnotations()[key]; !ok {
+	return dropEntry("/metadata/annotations", o.GetAnnotations(), key)
+}
+
+// setEntry sets a key of the map at path, which is made where it is missing.
+func setEntry(path string, present map[string]string, key, value string) []operation {
+	var ops []operation
+	if present == nil {
+		ops = append(ops, operation{"add", path, map[string]string{}})
+	}
+	return append(ops, operation{"add", path + "/" + escape(key), value})
+}
+
+// dropEntry removes a key of the map at path; JSON Patch refuses one that is not there.
+func dropEntry(path string, present map[string]string, key string) []operation {
+	if _, ok := present[key]; !ok {
 		return nil
 	}
-	return []operation{{"remove", "/metadata/annotations/" + escape(key), nil}}
+	return []operation{{"remove", path + "/" + escape(key), nil}}
 }
 
 // setRecord writes this Canary's entry of AnnotationRelease; nil removes it.
