@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"headgate.dev/headgate/controllers/authority"
@@ -23,10 +22,9 @@ import (
 // addGateway adds the gateway half: the reconcilers and the control plane that
 // proxies connect to. Both run on the leader only.
 func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Logger) error {
-	// Its own client: one Secret is not worth a cache of all of them.
-	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
+	direct, err := directClient(mgr)
 	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
+		return err
 	}
 	host := o.xdsService + "." + o.namespace + ".svc"
 	keeper, err := authority.Open(ctx, authority.Options{

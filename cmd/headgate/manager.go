@@ -102,10 +102,9 @@ func cacheOptions(namespaces []string) cache.Options {
 }
 
 func addMarker(ctx context.Context, mgr manager.Manager, o options) error {
-	// Its own client: the pods of Headgate's namespace are not worth a cache.
-	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
+	direct, err := directClient(mgr)
 	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
+		return err
 	}
 	marker := &leader.Marker{Client: direct, Pod: types.NamespacedName{Namespace: o.namespace, Name: o.podName}}
 	if err := marker.Unmark(ctx); err != nil {
@@ -115,6 +114,16 @@ func addMarker(ctx context.Context, mgr manager.Manager, o options) error {
 		return fmt.Errorf("adding the leader's mark: %w", err)
 	}
 	return nil
+}
+
+// directClient reads and writes without a cache: the pods of Headgate's namespace
+// and one Secret are not worth a watch of all of their kind.
+func directClient(mgr manager.Manager) (client.Client, error) {
+	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	return direct, nil
 }
 
 // cachesSynced is ready when the watches have delivered what there is. It never

@@ -25,6 +25,10 @@ func weightChanges(ctx context.Context, s *shop.Shop, changes int) ([]figure, er
 	if err := s.Apply(ctx, `{apiVersion: v1, kind: Service, metadata: {name: checkout-other}, spec: {selector: {app: checkout}, ports: [{name: http, port: 80, targetPort: http}]}}`); err != nil {
 		return nil, err
 	}
+	routes, err := client.NewWithWatch(s.Config, client.Options{Scheme: s.Client.Scheme()})
+	if err != nil {
+		return nil, fmt.Errorf("making a client that watches: %w", err)
+	}
 	visitors, err := s.Visitors(ctx, 500)
 	if err != nil {
 		return nil, err
@@ -37,7 +41,7 @@ func weightChanges(ctx context.Context, s *shop.Shop, changes int) ([]figure, er
 	} {
 		times := make([]time.Duration, 0, changes)
 		for i := range changes {
-			took, err := changeWeight(ctx, s, mode.annotation, 1+i%99)
+			took, err := changeWeight(ctx, s, routes, mode.annotation, 1+i%99)
 			if err != nil {
 				return nil, err
 			}
@@ -62,13 +66,9 @@ func weightChanges(ctx context.Context, s *shop.Shop, changes int) ([]figure, er
 
 // changeWeight sets the weight and returns the time until the route's status
 // says that the proxies serve it.
-func changeWeight(ctx context.Context, s *shop.Shop, annotation string, weight int) (time.Duration, error) {
+func changeWeight(ctx context.Context, s *shop.Shop, routes client.WithWatch, annotation string, weight int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	routes, err := client.NewWithWatch(s.Config, client.Options{Scheme: s.Client.Scheme()})
-	if err != nil {
-		return 0, fmt.Errorf("making a client that watches: %w", err)
-	}
 	news, err := routes.Watch(ctx, &gwv1.HTTPRouteList{}, client.InNamespace(s.Name))
 	if err != nil {
 		return 0, fmt.Errorf("watching the route: %w", err)
