@@ -81,6 +81,8 @@ func (r *resource) standsFor(want *resource) bool {
 	return r != nil && (r.version == want.version || r.base != nil && r.base.version == want.version)
 }
 
+// newResource packs a message of a Snapshot. That cannot fail: package xds has made
+// it, and packing refuses only strings that are not UTF-8.
 func newResource(k kind, name string, m proto.Message, since uint64) *resource {
 	body := &anypb.Any{}
 	if err := anypb.MarshalFrom(body, m, proto.MarshalOptions{Deterministic: true}); err != nil {
