@@ -118,6 +118,12 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making the gateway controller: %w", err)
 	}
+	if r.kinds, err = newKinds(mgr, world, graphKinds(r.written)); err != nil {
+		return fmt.Errorf("finding the kinds of the Gateway API: %w", err)
+	}
+	if err := r.kinds.addDiscovery(mgr); err != nil {
+		return err
+	}
 	for _, source := range worldSources(mgr.GetCache(), r) {
 		if err := world.Watch(source); err != nil {
 			return fmt.Errorf("watching for the gateway controller: %w", err)

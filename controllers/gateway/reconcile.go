@@ -29,6 +29,7 @@ type reconciler struct {
 	direct     client.Reader
 	options    Options
 	controller string
+	kinds      *kinds
 	endpoints  *endpoints
 	secrets    *secrets
 	written    *written

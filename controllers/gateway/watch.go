@@ -24,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"headgate.dev/headgate/api/v1beta1"
 )
@@ -46,19 +45,10 @@ func CacheByObject() map[client.Object]cache.ByObject {
 	}
 }
 
-// worldSources are the watches that make a new graph. Each lets pass only what
-// the graph or the infrastructure depends on.
+// worldSources are the watches that make a new graph, beside those of graphKinds. Each
+// lets pass only what the graph or the infrastructure depends on.
 func worldSources(c cache.Cache, r *reconciler) []source.Source {
-	news := predicate.Or(predicate.Predicate(predicate.GenerationChangedPredicate{}),
-		predicate.Predicate(predicate.AnnotationChangedPredicate{}), r.written.predicate())
 	return []source.Source{
-		watch(c, &gwv1.GatewayClass{}, news),
-		watch(c, &gwv1.Gateway{}, news),
-		watch(c, &gwv1.HTTPRoute{}, news),
-		watch(c, &gwv1.GRPCRoute{}, news),
-		watch(c, &gwv1beta1.ReferenceGrant{}, predicate.GenerationChangedPredicate{}),
-		watch(c, &corev1.Namespace{}, predicate.LabelChangedPredicate{}),
-		watch(c, &corev1.Service{}, onUpdate(serviceNews)),
 		watch(c, metadata("v1", "Secret"), predicate.NewPredicateFuncs(func(o client.Object) bool {
 			return isManaged(o) || r.secrets.wants(client.ObjectKeyFromObject(o))
 		})),

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // Resources is every object that Build reads. It is never modified.
@@ -28,10 +29,41 @@ type Resources struct {
 	Gateways        map[types.NamespacedName]*gwv1.Gateway
 	HTTPRoutes      map[types.NamespacedName]*gwv1.HTTPRoute
 	GRPCRoutes      map[types.NamespacedName]*gwv1.GRPCRoute
+	TLSRoutes       map[types.NamespacedName]*gwv1.TLSRoute
+	TCPRoutes       map[types.NamespacedName]*gwv1.TCPRoute
+	UDPRoutes       map[types.NamespacedName]*gwv1.UDPRoute
+	ListenerSets    map[types.NamespacedName]*gwv1.ListenerSet
 	ReferenceGrants map[types.NamespacedName]*gwv1beta1.ReferenceGrant
 	Namespaces      map[string]*corev1.Namespace
 	Services        map[types.NamespacedName]*corev1.Service
 	Secrets         map[types.NamespacedName]*corev1.Secret
+
+	BackendTLSPolicies      map[types.NamespacedName]*gwv1.BackendTLSPolicy
+	XBackends               map[types.NamespacedName]*gwxv1alpha1.XBackend
+	XBackendTrafficPolicies map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy
+}
+
+// NewResources has no object of any kind.
+func NewResources(controllerName string) Resources {
+	return Resources{
+		ControllerName:  controllerName,
+		GatewayClasses:  map[string]*gwv1.GatewayClass{},
+		Gateways:        map[types.NamespacedName]*gwv1.Gateway{},
+		HTTPRoutes:      map[types.NamespacedName]*gwv1.HTTPRoute{},
+		GRPCRoutes:      map[types.NamespacedName]*gwv1.GRPCRoute{},
+		TLSRoutes:       map[types.NamespacedName]*gwv1.TLSRoute{},
+		TCPRoutes:       map[types.NamespacedName]*gwv1.TCPRoute{},
+		UDPRoutes:       map[types.NamespacedName]*gwv1.UDPRoute{},
+		ListenerSets:    map[types.NamespacedName]*gwv1.ListenerSet{},
+		ReferenceGrants: map[types.NamespacedName]*gwv1beta1.ReferenceGrant{},
+		Namespaces:      map[string]*corev1.Namespace{},
+		Services:        map[types.NamespacedName]*corev1.Service{},
+		Secrets:         map[types.NamespacedName]*corev1.Secret{},
+
+		BackendTLSPolicies:      map[types.NamespacedName]*gwv1.BackendTLSPolicy{},
+		XBackends:               map[types.NamespacedName]*gwxv1alpha1.XBackend{},
+		XBackendTrafficPolicies: map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy{},
+	}
 }
 
 // Graph is the validated whole. All slices are sorted: Gateways and Classes by

@@ -1,0 +1,222 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"headgate.dev/headgate/dataplane/graph"
+)
+
+// kind is one kind of object that the graph is built from whole: all of its
+// objects are watched and handed to graph.Build.
+type kind struct {
+	// object is an empty object of the kind.
+	object client.Object
+	// optional kinds may be missing in a cluster: they come with a channel or a version of
+	// the Gateway API that it need not have. They are watched from when they appear.
+	optional bool
+	// news lets pass the events that the graph depends on.
+	news []predicate.Predicate
+	// put files an object.
+	put func(*graph.Resources, client.Object)
+}
+
+// graphKinds lists the kinds that the graph is built from. Kinds that are looked
+// at by need (Secrets, EndpointSlices) are not among them.
+func graphKinds(w *written) []kind {
+	news := []predicate.Predicate{predicate.Or(predicate.Predicate(predicate.GenerationChangedPredicate{}),
+		predicate.Predicate(predicate.AnnotationChangedPredicate{}), w.predicate())}
+	spec := []predicate.Predicate{predicate.GenerationChangedPredicate{}}
+	return []kind{
+		{
+			object: &gwv1.GatewayClass{}, news: news,
+			put: func(r *graph.Resources, o client.Object) { r.GatewayClasses[o.GetName()] = o.(*gwv1.GatewayClass) },
+		},
+		{
+			object: &corev1.Namespace{}, news: []predicate.Predicate{predicate.LabelChangedPredicate{}},
+			put: func(r *graph.Resources, o client.Object) { r.Namespaces[o.GetName()] = o.(*corev1.Namespace) },
+		},
+		keyed(&corev1.Service{}, false, []predicate.Predicate{onUpdate(serviceNews)}, func(r *graph.Resources) map[types.NamespacedName]*corev1.Service { return r.Services }),
+		keyed(&gwv1.Gateway{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.Gateway { return r.Gateways }),
+		keyed(&gwv1.HTTPRoute{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.HTTPRoute { return r.HTTPRoutes }),
+		keyed(&gwv1beta1.ReferenceGrant{}, false, spec, func(r *graph.Resources) map[types.NamespacedName]*gwv1beta1.ReferenceGrant { return r.ReferenceGrants }),
+
+		keyed(&gwv1.GRPCRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.GRPCRoute { return r.GRPCRoutes }),
+		keyed(&gwv1.TLSRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.TLSRoute { return r.TLSRoutes }),
+		keyed(&gwv1.TCPRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.TCPRoute { return r.TCPRoutes }),
+		keyed(&gwv1.UDPRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.UDPRoute { return r.UDPRoutes }),
+		keyed(&gwv1.ListenerSet{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.ListenerSet { return r.ListenerSets }),
+		keyed(&gwv1.BackendTLSPolicy{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.BackendTLSPolicy { return r.BackendTLSPolicies }),
+		keyed(&gwxv1alpha1.XBackend{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwxv1alpha1.XBackend { return r.XBackends }),
+		keyed(&gwxv1alpha1.XBackendTrafficPolicy{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy {
+			return r.XBackendTrafficPolicies
+		}),
+	}
+}
+
+func keyed[O client.Object](object O, optional bool, news []predicate.Predicate, field func(*graph.Resources) map[types.NamespacedName]O) kind {
+	return kind{object: object, optional: optional, news: news, put: func(r *graph.Resources, o client.Object) {
+		field(r)[client.ObjectKeyFromObject(o)] = o.(O)
+	}}
+}
+
+// kinds watches what of graphKinds the cluster has.
+type kinds struct {
+	client client.Client
+	cache  cache.Cache
+	world  controller.Controller
+
+	mu sync.Mutex
+	// served are the kinds that are watched, missing those that are not there yet.
+	served, missing []kind
+}
+
+// newKinds begins to watch every kind that is there. A required kind that is not is an error
+// of the watch itself, which names it.
+func newKinds(mgr ctrl.Manager, world controller.Controller, all []kind) (*kinds, error) {
+	k := &kinds{client: mgr.GetClient(), cache: mgr.GetCache(), world: world, missing: all}
+	return k, k.discover()
+}
+
+// discover watches those of the missing kinds that the API server has by now. Their
+// objects wake the reconciler as they come.
+func (k *kinds) discover() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var missing []kind
+	for i, kind := range k.missing {
+		there, err := k.there(kind)
+		if err != nil {
+			k.missing = append(missing, k.missing[i:]...)
+			return err
+		}
+		if !there {
+			missing = append(missing, kind)
+			continue
+		}
+		if err := k.world.Watch(watch(k.cache, kind.object, kind.news...)); err != nil {
+			k.missing = append(missing, k.missing[i:]...)
+			return fmt.Errorf("watching %T: %w", kind.object, err)
+		}
+		k.served = append(k.served, kind)
+	}
+	k.missing = missing
+	return nil
+}
+
+func (k *kinds) there(kind kind) (bool, error) {
+	if !kind.optional {
+		return true, nil
+	}
+	gvk, err := apiutil.GVKForObject(kind.object, k.client.Scheme())
+	if err != nil {
+		return false, fmt.Errorf("looking for the kind of %T: %w", kind.object, err)
+	}
+	if _, err := k.client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version); meta.IsNoMatchError(err) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("asking whether %s is served: %w", gvk.Kind, err)
+	}
+	return true, nil
+}
+
+// gather reads all objects of the served kinds into r. They are the cache's own
+// and must not be changed.
+func (k *kinds) gather(ctx context.Context, r *graph.Resources) error {
+	k.mu.Lock()
+	served := slices.Clone(k.served)
+	k.mu.Unlock()
+	for _, kind := range served {
+		list, err := listOf(k.client.Scheme(), kind.object)
+		if err != nil {
+			return err
+		}
+		if err := k.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("listing %T: %w", list, err)
+		}
+		err = meta.EachListItem(list, func(o runtime.Object) error {
+			object, ok := o.(client.Object)
+			if !ok {
+				return fmt.Errorf("%T is not an object", o)
+			}
+			kind.put(r, object)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("reading %T: %w", list, err)
+		}
+	}
+	return nil
+}
+
+func listOf(scheme *runtime.Scheme, object client.Object) (client.ObjectList, error) {
+	gvk, err := apiutil.GVKForObject(object, scheme)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the kind of %T: %w", object, err)
+	}
+	gvk.Kind += "List"
+	list, err := scheme.New(gvk)
+	if err != nil {
+		return nil, fmt.Errorf("making a %s: %w", gvk.Kind, err)
+	}
+	l, ok := list.(client.ObjectList)
+	if !ok {
+		return nil, fmt.Errorf("%s is no list", gvk.Kind)
+	}
+	return l, nil
+}
+
+// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch
+
+// addDiscovery looks again for the missing kinds whenever a definition of the
+// Gateway API appears or changes.
+func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
+	c, err := controller.New("kinds", mgr, controller.Options{
+		MaxConcurrentReconciles: 1,
+		Reconciler: reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
+			return reconcile.Result{}, k.discover()
+		}),
+	})
+	if err != nil {
+		return fmt.Errorf("making the controller of kinds: %w", err)
+	}
+	ours := predicate.NewPredicateFuncs(func(o client.Object) bool { return isGatewayAPI(o.GetName()) })
+	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{worldKey} })
+	definitions := metadata("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+	if err := c.Watch(source.Kind(mgr.GetCache(), client.Object(definitions), one, ours)); err != nil {
+		return fmt.Errorf("watching the definitions of kinds: %w", err)
+	}
+	return nil
+}
+
+// isGatewayAPI tells whether a definition's name, plural.group, is one of the Gateway API.
+func isGatewayAPI(name string) bool {
+	for _, group := range []string{gwv1.GroupName, gwxv1alpha1.GroupVersion.Group} {
+		if len(name) > len(group) && name[len(name)-len(group)-1:] == "."+group {
+			return true
+		}
+	}
+	return false
+}
