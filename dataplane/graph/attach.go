@@ -62,36 +62,63 @@ func (g *Graph) add(route *Route, refs []gwv1.ParentReference, gateways map[type
 // are not valid take it too: attaching does not depend on whether a listener works. Two
 // parentRefs that reach one listener share its attachment.
 func (p *Parent) attach(route *Route, namespaceLabels map[string]string, attached map[*Listener]*Attachment) {
-	var named, allowed bool
 	for _, l := range p.Gateway.Listeners {
-		if (p.Ref.SectionName != nil && *p.Ref.SectionName != l.Name) || (p.Ref.Port != nil && *p.Ref.Port != l.Port) {
-			continue
+		c := Candidate{Listener: l, Named: names(p.Ref, l)}
+		if c.Named {
+			var hosts []string
+			if hosts, c.Refusal = l.takes(route, namespaceLabels); c.Refusal == nil {
+				a := attached[l]
+				if a == nil {
+					a = &Attachment{Route: route, Listener: l, Hostnames: hosts}
+					attached[l] = a
+					l.Attachments = append(l.Attachments, a)
+				}
+				p.Attachments = append(p.Attachments, a)
+			}
 		}
-		named = true
-		if !l.allowed.allows(route.Kind, route.Key.Namespace, namespaceLabels) {
-			continue
-		}
-		allowed = true
-		hosts := intersect(l.Hostname, route.Hostnames)
-		if len(hosts) == 0 || route.noHost {
-			continue
-		}
-		a := attached[l]
-		if a == nil {
-			a = &Attachment{Route: route, Listener: l, Hostnames: hosts}
-			attached[l] = a
-			l.Attachments = append(l.Attachments, a)
-		}
-		p.Attachments = append(p.Attachments, a)
+		p.Candidates = append(p.Candidates, c)
 	}
 	p.Accepted = len(p.Attachments) > 0
-	switch {
-	case p.Accepted:
-	case !named:
-		p.Problems = append(p.Problems, noMatchingParent(p.Ref, p.Gateway.Key))
-	case !allowed:
-		p.Problems = append(p.Problems, notAllowedByListeners(route.Kind, route.Key.Namespace, p.Gateway.Key))
-	default:
-		p.Problems = append(p.Problems, noMatchingHostname(p.Gateway.Key))
+	if !p.Accepted {
+		p.Problems = append(p.Problems, p.refusal())
 	}
+}
+
+// names tells whether a parentRef of the listener's Gateway means the listener.
+func names(ref gwv1.ParentReference, l *Listener) bool {
+	return (ref.SectionName == nil || *ref.SectionName == l.Name) && (ref.Port == nil || *ref.Port == l.Port)
+}
+
+// takes gives the hostnames under which a listener serves a route, or the first
+// reason why it does not.
+func (l *Listener) takes(route *Route, namespaceLabels map[string]string) ([]string, *Problem) {
+	refuse := func(p Problem) ([]string, *Problem) { return nil, &p }
+	switch {
+	case !l.allowed.kinds[route.Kind]:
+		return refuse(kindNotAllowed(l, route.Kind))
+	case !l.allowed.allows(route.Kind, route.Key.Namespace, namespaceLabels):
+		return refuse(namespaceNotAllowed(l, route.Key.Namespace))
+	case route.noHost:
+		return refuse(noValidHostname(l))
+	}
+	hosts := intersect(l.Hostname, route.Hostnames)
+	if len(hosts) == 0 {
+		return refuse(hostnameNotServed(l, route.Hostnames))
+	}
+	return hosts, nil
+}
+
+// refusal sums up why no listener took the route: the reason is that of the
+// listener where the route came furthest, the sentence is what each one says.
+func (p *Parent) refusal() Problem {
+	var refusals []Problem
+	for _, c := range p.Candidates {
+		if c.Refusal != nil {
+			refusals = append(refusals, *c.Refusal)
+		}
+	}
+	if len(refusals) == 0 {
+		return noMatchingParent(p.Ref, p.Gateway)
+	}
+	return refusedByListeners(p.Gateway.Key, refusals)
 }

@@ -180,10 +180,22 @@ type Route struct {
 type Parent struct {
 	Ref     gwv1.ParentReference
 	Gateway *Gateway
+	// Candidates are the Gateway's listeners, each with what became of the route there.
+	Candidates []Candidate
 	// Attachments is empty when the route was not accepted by any listener.
 	Attachments []*Attachment
 	Accepted    bool
 	Problems    []Problem
+}
+
+// Candidate is a listener that a parentRef may mean, and the first gate at which
+// it refuses the route.
+type Candidate struct {
+	Listener *Listener
+	// Named is false when sectionName or port of the parentRef mean another listener.
+	Named bool
+	// Refusal is nil when the listener takes the route, or is not named.
+	Refusal *Problem
 }
 
 // Rule is one rule of a route. A rule that is not Valid answers 500.

@@ -148,29 +148,6 @@ func certificateNotPermitted(i int, secret types.NamespacedName, from string) Pr
 		"tls.certificateRefs[%d]: no ReferenceGrant in namespace %q lets Gateways of namespace %q use Secret %q", i, secret.Namespace, from, secret.Name)
 }
 
-// Of the parents of routes.
-
-func noMatchingParent(ref gwv1.ParentReference, gateway types.NamespacedName) Problem {
-	what := "listener"
-	if ref.SectionName != nil {
-		what = fmt.Sprintf("listener %q", *ref.SectionName)
-	}
-	if ref.Port != nil {
-		what += fmt.Sprintf(" on port %d", *ref.Port)
-	}
-	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNoMatchingParent, "Gateway %s has no %s", gateway, what)
-}
-
-func notAllowedByListeners(kind RouteKind, namespace string, gateway types.NamespacedName) Problem {
-	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNotAllowedByListeners,
-		"no listener of Gateway %s allows a %s from namespace %q: see allowedRoutes of its listeners", gateway, kind, namespace)
-}
-
-func noMatchingHostname(gateway types.NamespacedName) Problem {
-	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNoMatchingListenerHostname,
-		"none of spec.hostnames is served by a listener of Gateway %s", gateway)
-}
-
 // Of routes, rules and backends. Their messages begin with the field.
 
 func hostnameInvalid(i int, hostname string) Problem {
