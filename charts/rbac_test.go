@@ -153,9 +153,7 @@ func TestARealAPIServerTakesEveryObject(t *testing.T) {
 			if err := yaml.Unmarshal([]byte(doc), &o.Object); err != nil {
 				t.Fatal(err)
 			}
-			err := c.Create(t.Context(), o, client.DryRunAll, client.FieldOwner("test"), &client.CreateOptions{
-				Raw: &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict},
-			})
+			err := c.Create(t.Context(), o, client.DryRunAll, client.FieldOwner("test"), client.FieldValidation(metav1.FieldValidationStrict))
 			if err != nil {
 				t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
 			}
@@ -176,7 +174,7 @@ func testScopes(t *testing.T, config *rest.Config) {
 		t.Fatal(err)
 	}
 	clusterScoped := map[string]bool{}
-	known := map[string]bool{"canaries": true, "canaries/status": true}
+	known := map[string]bool{"canaries": true, "canaries/status": true, "proxyconfigs": true}
 	for _, l := range lists {
 		for _, r := range l.APIResources {
 			known[r.Name] = true

@@ -218,8 +218,8 @@ func create(t *testing.T, c client.Client, doc string) error {
 		}
 	}
 	return c.Create(t.Context(), o, &client.CreateOptions{
-		DryRun: []string{metav1.DryRunAll},
-		Raw:    &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict},
+		DryRun:          []string{metav1.DryRunAll},
+		FieldValidation: metav1.FieldValidationStrict,
 	})
 }
 

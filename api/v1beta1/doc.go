@@ -1,7 +1,7 @@
 // Copyright The Headgate Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package v1beta1 is the API of Headgate: the Canary resource, and every label,
+// Package v1beta1 is the API of Headgate: the resources Canary and ProxyConfig, and every label,
 // annotation, condition type and reason a user can see.
 //
 // +kubebuilder:object:generate=true

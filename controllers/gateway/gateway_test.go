@@ -61,7 +61,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	env := &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "standard")},
+		CRDDirectoryPaths: []string{
+			"../../charts/headgate/files/crds",
+			filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "standard"),
+		},
 		ErrorIfCRDPathMissing: true,
 	}
 	if config, err = env.Start(); err != nil {
@@ -149,7 +152,7 @@ func start(t *testing.T) *env {
 		t.Skip("needs an API server: set KUBEBUILDER_ASSETS to the folder of etcd and kube-apiserver, as make test does")
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gwv1.Install, gwv1beta1.Install, gwxv1alpha1.Install} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gwv1.Install, gwv1beta1.Install, gwxv1alpha1.Install, v1beta1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
