@@ -35,6 +35,10 @@ func buildBackend(field string, kind RouteKind, namespace string, src gwv1.Backe
 		b.Filters.Redirect = nil
 		b.Problems = append(b.Problems, filterUnsupported(field, "RequestRedirect of a single backend"))
 	}
+	if b.Filters.CORS != nil {
+		b.Filters.CORS = nil
+		b.Problems = append(b.Problems, filterUnfit(field, "CORS"))
+	}
 	if p := b.resolve(field, kind, namespace, src.BackendObjectReference, refs); p != nil {
 		b.Problems = append(b.Problems, *p)
 	}

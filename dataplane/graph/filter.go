@@ -30,6 +30,8 @@ func readFilters(field string, src []gwv1.HTTPRouteFilter) (Filters, []Problem) 
 			out.Redirect, p = readRedirect(at+".requestRedirect", f.RequestRedirect)
 		case f.Type == gwv1.HTTPRouteFilterURLRewrite && f.URLRewrite != nil && !repeated:
 			out.Rewrite, p = readRewrite(at+".urlRewrite", f.URLRewrite)
+		case f.Type == gwv1.HTTPRouteFilterCORS && f.CORS != nil && !repeated:
+			out.CORS, p = readCORS(at+".cors", f.CORS)
 		case repeated && supportedFilter(f.Type):
 			p = []Problem{filterRepeated(at, string(f.Type))}
 		case supportedFilter(f.Type):
@@ -45,7 +47,7 @@ func readFilters(field string, src []gwv1.HTTPRouteFilter) (Filters, []Problem) 
 func supportedFilter(t gwv1.HTTPRouteFilterType) bool {
 	switch t {
 	case gwv1.HTTPRouteFilterRequestHeaderModifier, gwv1.HTTPRouteFilterResponseHeaderModifier,
-		gwv1.HTTPRouteFilterRequestRedirect, gwv1.HTTPRouteFilterURLRewrite:
+		gwv1.HTTPRouteFilterRequestRedirect, gwv1.HTTPRouteFilterURLRewrite, gwv1.HTTPRouteFilterCORS:
 		return true
 	}
 	return false

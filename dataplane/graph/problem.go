@@ -163,6 +163,10 @@ func filterUnsupported(field, filterType string) Problem {
 	return valueUnsupported(field, "%s is not supported: remove it", filterType)
 }
 
+func filterUnfit(field, filterType string) Problem {
+	return valueUnsupported(field, "%s is not a filter of a single backend: write it into the rule's filters", filterType)
+}
+
 func filterRepeated(field, filterType string) Problem {
 	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonIncompatibleFilters,
 		"%s: %s stands here twice: join the two", field, filterType)

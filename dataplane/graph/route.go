@@ -109,6 +109,9 @@ func (r *Rule) settle(field string) {
 	if r.Filters.Redirect != nil && r.Filters.Rewrite != nil {
 		r.Problems = append(r.Problems, filtersIncompatible(field, "RequestRedirect and URLRewrite exclude each other: remove one of the two"))
 	}
+	if r.Filters.Redirect != nil && r.Filters.CORS != nil {
+		r.Problems = append(r.Problems, filtersIncompatible(field, "a redirect is answered without CORS headers, so that no browser follows it: remove CORS or RequestRedirect"))
+	}
 	for i, b := range r.Backends {
 		if b.Filters.Rewrite == nil {
 			continue

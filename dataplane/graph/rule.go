@@ -50,6 +50,8 @@ type Filters struct {
 	RequestHeaders, ResponseHeaders *HeaderModifier
 	Redirect                        *Redirect
 	Rewrite                         *Rewrite
+	// CORS is of rules only.
+	CORS *CORS
 }
 
 // HeaderModifier sets, adds and removes headers, in this order of the API:

@@ -26,6 +26,7 @@ func SupportedFeatures() []features.FeatureName {
 		features.SupportHTTPRouteQueryParamMatching,
 		features.SupportHTTPRouteMethodMatching,
 		features.SupportHTTPRouteResponseHeaderModification,
+		features.SupportHTTPRouteCORS,
 		features.SupportHTTPRoutePortRedirect,
 		features.SupportHTTPRouteSchemeRedirect,
 		features.SupportHTTPRoutePathRedirect,

@@ -6,8 +6,11 @@ package xds
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	compositev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/composite/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	statefulsessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -56,9 +59,10 @@ func connectionManager(statPrefix, routeTable string) *listenerv3.Filter {
 	}
 }
 
-// httpFilters are the same on every listener, so that the first GRPCRoute of a Gateway
-// changes no filter chain: that would end the connections of everybody else. A request
-// that is not gRPC costs the first filter a look at its content type.
+// httpFilters are the same on every listener, so that the first route of a Gateway that
+// needs one of them changes no filter chain: that would end the connections of everybody
+// else. A request that is not gRPC costs the first filter a look at its content type; one
+// whose route has no settings for a filter costs that filter a look for them.
 //
 // A gRPC call that fails has the HTTP status 200, so the first filter counts calls by
 // their grpc-status, once each and when they end. The proxy's own answers to a call pass
@@ -71,6 +75,10 @@ func httpFilters() []*hcmv3.HttpFilter {
 				StatsForAllMethods: boolean(false),
 			},
 		}),
+		httpFilter(corsFilter, &corsv3.Cors{}),
+		// What a route asks for beyond: see perroute.go.
+		httpFilter(routeFilters, &compositev3.Composite{}),
+		httpFilter(sessionFilter, &statefulsessionv3.StatefulSession{}),
 		httpFilter("envoy.filters.http.router", &routerv3.Router{
 			SuppressEnvoyHeaders:                true,
 			SuppressGrpcRequestFailureCodeStats: true,

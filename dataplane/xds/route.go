@@ -12,8 +12,13 @@ import (
 	"headgate.dev/headgate/dataplane/graph"
 )
 
-// routesOf gives the Envoy routes of one entry: one, or one per backend or redirect form.
+// routesOf gives the Envoy routes of one entry: one, or one per backend or redirect form,
+// and the one for preflights.
 func routesOf(l *graph.Listener, host string, e entry) []*routev3.Route {
+	return withPreflight(ownRoutes(l, host, e), e)
+}
+
+func ownRoutes(l *graph.Listener, host string, e entry) []*routev3.Route {
 	if !e.rule.Valid && !expressible(e.match) {
 		return nil
 	}
@@ -24,6 +29,9 @@ func routesOf(l *graph.Listener, host string, e entry) []*routev3.Route {
 	if e.rule.Valid && e.rule.Filters.Redirect != nil {
 		setHeaders(base, e.rule.Filters)
 		return redirectRoutes(l, host, base, e.match, e.rule.Filters.Redirect)
+	}
+	if e.rule.Valid {
+		setCORS(base, e.rule.Filters.CORS)
 	}
 	shares := sharesOf(e.rule)
 	running := e.route.Running
