@@ -90,6 +90,9 @@ type Gateway struct {
 	// Addresses are the IP addresses that the owner asks for, in his order. Empty:
 	// any will do.
 	Addresses []string
+	// ClientCertificate is what the proxies show to backends that they speak TLS to,
+	// unless UpstreamTLS says otherwise; nil for none.
+	ClientCertificate *Certificate
 	// Valid is false when the Gateway is not accepted as a whole. What was served
 	// before stays as it is.
 	Valid    bool
@@ -108,6 +111,8 @@ type Listener struct {
 	// Certificates are the validated key pairs of an HTTPS listener, in the
 	// order of certificateRefs.
 	Certificates []Certificate
+	// ClientValidation is nil when clients need not show a certificate.
+	ClientValidation *ClientValidation
 	// allowed says which routes may attach.
 	allowed allowedRoutes
 	// SupportedKinds is what the listener's status publishes.
@@ -218,8 +223,10 @@ type Rule struct {
 // Backend is one backendRef of a rule. One that is not Valid gets its share of
 // the traffic answered with 500.
 type Backend struct {
-	Weight   int32
-	Cluster  ClusterKey
+	Weight  int32
+	Cluster ClusterKey
+	// TLS is nil when the backend is spoken to without TLS.
+	TLS      *UpstreamTLS
 	Filters  Filters
 	Valid    bool
 	Problems []Problem

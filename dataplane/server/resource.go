@@ -65,7 +65,7 @@ type resource struct {
 	source proto.Message
 	// message is kept for Runtimes only, whose keys are merged.
 	message *runtimev3.Runtime
-	// refs are the names it refers to: a route's clusters, a listener's routes.
+	// refs are the names it refers to: a route's clusters, a listener's routes, a cluster's secrets.
 	refs []string
 	// opaque is a content that a proxy brought along from before this server
 	// started. What it refers to is unknown.
@@ -104,6 +104,8 @@ func newResource(k kind, name string, m proto.Message, since uint64) *resource {
 func references(m proto.Message) []string {
 	var refs []string
 	switch m := m.(type) {
+	case *clusterv3.Cluster:
+		refs = secretsOf(m)
 	case *routev3.RouteConfiguration:
 		for _, host := range m.VirtualHosts {
 			for _, route := range host.Routes {
@@ -131,6 +133,20 @@ func references(m proto.Message) []string {
 	}
 	slices.Sort(refs)
 	return slices.Compact(refs)
+}
+
+// secretsOf lists the secrets that a cluster needs for its TLS.
+func secretsOf(c *clusterv3.Cluster) []string {
+	context := &tlsv3.UpstreamTlsContext{}
+	if socket := c.GetTransportSocket().GetTypedConfig(); !socket.MessageIs(context) || socket.UnmarshalTo(context) != nil {
+		return nil
+	}
+	common := context.GetCommonTlsContext()
+	refs := []string{common.GetCombinedValidationContext().GetValidationContextSdsSecretConfig().GetName()}
+	for _, certificate := range common.GetTlsCertificateSdsSecretConfigs() {
+		refs = append(refs, certificate.GetName())
+	}
+	return refs
 }
 
 // target is the configuration that a gateway's proxies should have.

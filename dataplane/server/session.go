@@ -90,6 +90,8 @@ type warming struct {
 	deadline time.Time
 	// fresh is set when the proxy had no older form of the cluster to serve from meanwhile.
 	fresh bool
+	// filled is set when its endpoints have arrived.
+	filled bool
 }
 
 func newSession(endpoints func(string) *resource) *session {
@@ -354,7 +356,7 @@ func (s *session) accept(r *response) {
 	}
 }
 
-// warmed ends the waiting for clusters: their endpoints arrived, or the proxy
+// warmed ends the waiting for clusters: their endpoints and secrets arrived, or the proxy
 // acknowledged the clusters themselves, which it does only when all are warm. Unknown
 // endpoints count as neither.
 func (s *session) warmed(r *response) {
@@ -362,12 +364,15 @@ func (s *session) warmed(r *response) {
 	case kindEndpoints:
 		for _, res := range r.resources {
 			if w, ok := s.warming[res.name]; ok && r.nonce > w.nonce && !res.unknown {
-				delete(s.warming, res.name)
-				// The proxy has it now, whenever it says so.
-				s.types[kindCluster].held[res.name] = s.types[kindCluster].last[res.name]
-				if s.target != nil {
-					s.wants(ref{kindCluster, res.name}, s.target.version)
-				}
+				w.filled = true
+				s.warming[res.name] = w
+				s.warmedBySecrets(res.name)
+			}
+		}
+	case kindSecret:
+		for name, w := range s.warming {
+			if w.filled {
+				s.warmedBySecrets(name)
 			}
 		}
 	case kindCluster:
@@ -377,6 +382,21 @@ func (s *session) warmed(r *response) {
 				delete(s.warming, res.name)
 			}
 		}
+	}
+}
+
+// warmedBySecrets ends the waiting for a cluster with endpoints when the proxy has the secrets
+// that it names too: without them it opens no connection.
+func (s *session) warmedBySecrets(name string) {
+	cluster := s.types[kindCluster].last[name]
+	if slices.ContainsFunc(cluster.refs, func(secret string) bool { return s.types[kindSecret].held[secret] == nil }) {
+		return
+	}
+	delete(s.warming, name)
+	// The proxy has it now, whenever it says so.
+	s.types[kindCluster].held[name] = cluster
+	if s.target != nil {
+		s.wants(ref{kindCluster, name}, s.target.version)
 	}
 }
 

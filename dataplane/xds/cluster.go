@@ -28,8 +28,9 @@ const endpointsTimeout = 2
 
 // cluster is the upstream of one Service, port and protocol. It has its own
 // statistics, and a retry stays in it: versions of an app never mix.
-func cluster(key graph.ClusterKey) *clusterv3.Cluster {
-	return &clusterv3.Cluster{
+func cluster(up upstream, client *graph.Certificate) *clusterv3.Cluster {
+	key := up.key
+	c := &clusterv3.Cluster{
 		Name:                 key.Name(),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(seconds(endpointsTimeout))},
@@ -56,6 +57,10 @@ func cluster(key graph.ClusterKey) *clusterv3.Cluster {
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": toAny(protocolOptions(key.Protocol)),
 		},
 	}
+	if up.tls != nil {
+		c.TransportSocket = upstreamSocket(up.tls, client, alpnOf(key.Protocol)...)
+	}
+	return c
 }
 
 func protocolOptions(protocol graph.UpstreamProtocol) *httpv3.HttpProtocolOptions {

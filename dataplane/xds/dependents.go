@@ -32,7 +32,7 @@ func Dependents(g *graph.Graph, gateway types.NamespacedName, typeURL, name stri
 			}
 			all := carriesAll(l, typeURL, name)
 			for _, a := range l.Attachments {
-				if (all || carries(a.Route, typeURL, name)) && !slices.Contains(routes, a.Route) {
+				if (all || carries(gw, a.Route, typeURL, name)) && !slices.Contains(routes, a.Route) {
 					routes = append(routes, a.Route)
 				}
 			}
@@ -53,18 +53,20 @@ func carriesAll(l *graph.Listener, typeURL, name string) bool {
 	case isType(typeURL, &routev3.RouteConfiguration{}):
 		return name == table
 	case isType(typeURL, &tlsv3.Secret{}):
-		return slices.ContainsFunc(l.Certificates, func(c graph.Certificate) bool { return secretName(c) == name })
+		return downstreamSecrets(l)[name] != nil
 	}
 	return false
 }
 
 // carries tells whether a route in particular needs the resource.
-func carries(route *graph.Route, typeURL, name string) bool {
+func carries(gw *graph.Gateway, route *graph.Route, typeURL, name string) bool {
 	switch {
+	case isType(typeURL, &tlsv3.Secret{}):
+		return slices.ContainsFunc(upstreams(route), func(up upstream) bool { return upstreamSecrets(up.tls, gw.ClientCertificate)[name] != nil })
 	case isType(typeURL, &runtimev3.Runtime{}):
 		return route.Running && layerOf(route) == name
 	case isType(typeURL, &clusterv3.Cluster{}):
-		return slices.ContainsFunc(upstreams(route), func(key graph.ClusterKey) bool { return key.Name() == name })
+		return slices.ContainsFunc(upstreams(route), func(up upstream) bool { return up.key.Name() == name })
 	}
 	return false
 }

@@ -4,6 +4,7 @@
 package xds
 
 import (
+	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -28,6 +29,7 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 		ClusterKeys: map[string]graph.ClusterKey{},
 	}
 	var routes []*graph.Route
+	var client *graph.Certificate
 	for _, gw := range g.Gateways {
 		if gw.Key != gateway || !gw.Valid {
 			continue
@@ -35,9 +37,9 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 		for _, p := range portsOf(gw) {
 			snap.addPort(p)
 		}
-		routes = attachedRoutes(gw)
+		routes, client = attachedRoutes(gw), gw.ClientCertificate
 	}
-	snap.addClusters(routes)
+	snap.addClusters(routes, client)
 	for name, runtime := range runtimes(routes) {
 		snap.Runtimes[name] = runtime
 	}
@@ -92,43 +94,51 @@ func (s *Snapshot) addPort(p port) {
 	for _, l := range p.listeners {
 		name := chainName(l)
 		s.Routes[name] = routeConfig(name, append(virtualHosts(p, []*graph.Listener{l}), misdirected(p, l)...))
-		for _, cert := range l.Certificates {
-			s.Secrets[secretName(cert)] = secret(cert)
+		maps.Copy(s.Secrets, downstreamSecrets(l))
+	}
+}
+
+// addClusters adds the upstreams of the routes. Client is the certificate that the
+// Gateway shows to backends.
+func (s *Snapshot) addClusters(routes []*graph.Route, client *graph.Certificate) {
+	for _, route := range routes {
+		for _, up := range upstreams(route) {
+			name := up.key.Name()
+			if _, known := s.Clusters[name]; known {
+				continue
+			}
+			s.Clusters[name], s.ClusterKeys[name] = cluster(up, client), up.key
+			maps.Copy(s.Secrets, upstreamSecrets(up.tls, client))
 		}
 	}
 }
 
-func (s *Snapshot) addClusters(routes []*graph.Route) {
-	for _, route := range routes {
-		for _, key := range upstreams(route) {
-			name := key.Name()
-			if _, known := s.Clusters[name]; !known {
-				s.Clusters[name], s.ClusterKeys[name] = cluster(key), key
-			}
-		}
-	}
+// upstream is what a route sends to, and how. The same key has the same TLS everywhere.
+type upstream struct {
+	key graph.ClusterKey
+	tls *graph.UpstreamTLS
 }
 
 // upstreams are the clusters that a route sends requests or copies of them to. One
 // may be there more than once.
-func upstreams(route *graph.Route) []graph.ClusterKey {
-	var keys []graph.ClusterKey
+func upstreams(route *graph.Route) []upstream {
+	var ups []upstream
 	for _, rule := range route.Rules {
 		if !rule.Valid {
 			continue
 		}
 		for _, b := range rule.Backends {
 			if b.Valid {
-				keys = append(keys, b.Cluster)
+				ups = append(ups, upstream{b.Cluster, b.TLS})
 			}
 		}
 		for _, m := range rule.Mirrors {
 			if mirrored(m) {
-				keys = append(keys, m.Cluster)
+				ups = append(ups, upstream{m.Cluster, m.TLS})
 			}
 		}
 	}
-	return keys
+	return ups
 }
 
 // attachedRoutes is every route on a served listener of the gateway, once each.
