@@ -81,6 +81,10 @@ fuzz: ## Run every fuzz target for FUZZTIME each (10s)
 bench: ## Run every Go benchmark once
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /e2e/)
 
+.PHONY: bench-verdict
+bench-verdict: ## Simulate releases: false rollbacks, requests until a verdict, cost of an update
+	go run ./e2e/verdicts
+
 ##@ Clean up
 
 .PHONY: clean

@@ -331,7 +331,7 @@ func TestLatency(t *testing.T) {
 	for _, b := range before {
 		bounds = append(bounds, b.Le)
 	}
-	edges := sequential.LearnEdges(before, bounds)
+	edges := sequential.LearnEdges(before, bounds, sequential.DefaultShift())
 	if len(edges) != 6 {
 		t.Fatalf("edges: %+v", edges)
 	}
@@ -381,15 +381,15 @@ func TestLatency(t *testing.T) {
 
 func TestEdgesNeedEnoughOfStable(t *testing.T) {
 	few := []sequential.Bucket{{Le: 0.1, Count: 900}, {Le: math.Inf(1), Count: 999}}
-	if e := sequential.LearnEdges(few, []float64{0.1, 0.2}); e != nil {
+	if e := sequential.LearnEdges(few, []float64{0.1, 0.2}, sequential.DefaultShift()); e != nil {
 		t.Errorf("learned %+v from 999 requests", e)
 	}
-	if e := sequential.LearnEdges(nil, nil); e != nil {
+	if e := sequential.LearnEdges(nil, nil, sequential.DefaultShift()); e != nil {
 		t.Errorf("learned %+v from nothing", e)
 	}
 	coarse := []sequential.Bucket{{Le: 0.1, Count: 9900}, {Le: 1, Count: 9995}, {Le: math.Inf(1), Count: 10000}}
 	// At 1 s only five requests lie above, and only one edge is left of those at 0.1 s.
-	e := sequential.LearnEdges(coarse, []float64{0.1, 1, math.Inf(1)})
+	e := sequential.LearnEdges(coarse, []float64{0.1, 1, math.Inf(1)}, sequential.DefaultShift())
 	if len(e) != 1 || e[0].Stable != 0.1 || e[0].Canary != 1 {
 		t.Errorf("%+v", e)
 	}

@@ -61,7 +61,7 @@ func TestAnUpdateAllocatesNothing(t *testing.T) {
 	var x sequential.Excess
 	p := sequential.Placebo{Pods: []sequential.PlaceboPod{{Name: "a"}, {Name: "b"}}}
 	h := logNormal(rand.New(rand.NewPCG(1, 1)), 2000, 1, 0, 0)
-	l := sequential.Latency{Edges: sequential.LearnEdges(h, []float64{0.05, 0.1, 0.2})}
+	l := sequential.Latency{Edges: sequential.LearnEdges(h, []float64{0.05, 0.1, 0.2}, sequential.DefaultShift())}
 	tk := tick(50, 1, 950, 10, .05)
 	if n := testing.AllocsPerRun(100, func() {
 		r.Update(&c, tk, 1)

@@ -28,18 +28,24 @@ const (
 	// leastAbove how many must be above one.
 	leastLearned = 1000
 	leastAbove   = 10
-	// The canary may be this much slower before it counts.
-	shiftRatio   = 1.18
-	shiftSeconds = 0.005
 	// latencySlack is the share of requests that may be slow on top.
 	latencySlack = 0.001
 )
+
+// Shift is how much slower the canary may be before it counts: a request of stable
+// that took x seconds may take the canary Ratio·x, and x+Seconds in any case.
+type Shift struct {
+	Ratio, Seconds float64
+}
+
+// DefaultShift is two buckets of a histogram whose bounds grow by 2^(1/8), and 5 ms.
+func DefaultShift() Shift { return Shift{Ratio: 1.18, Seconds: 0.005} }
 
 // LearnEdges takes the edges from a histogram of stable from before the release,
 // where canary is the bounds of the canary's histogram, ascending. Only real bounds
 // of both histograms are used: an interpolated quantile has no law. Empty: too few
 // requests yet.
-func LearnEdges(stable []Bucket, canary []float64) []Edge {
+func LearnEdges(stable []Bucket, canary []float64, shift Shift) []Edge {
 	if len(stable) == 0 {
 		return nil
 	}
@@ -60,7 +66,7 @@ func LearnEdges(stable []Bucket, canary []float64) []Edge {
 		if k := len(edges); k > 0 && edges[k-1].Stable == x {
 			continue
 		}
-		least := max(shiftRatio*x, x+shiftSeconds)
+		least := max(shift.Ratio*x, x+shift.Seconds)
 		for _, y := range canary {
 			if y >= least && !math.IsInf(y, 1) {
 				edges = append(edges, Edge{Quantile: q, Stable: x, Canary: y})
