@@ -80,6 +80,9 @@ func since(gw *graph.Gateway, before *published, version uint64) map[status.Obje
 		if !l.Valid {
 			continue
 		}
+		if l.Set != nil {
+			put(status.ObjectKey{Kind: "ListenerSet", NamespacedName: l.Set.Key}, l.Set.Source.Generation)
+		}
 		for _, a := range l.Attachments {
 			put(status.ObjectKey{Kind: string(a.Route.Kind), NamespacedName: a.Route.Key}, a.Route.Source.GetGeneration())
 		}

@@ -83,7 +83,7 @@ const conflictDelay = 50 * time.Millisecond
 // statusWriters is how many statuses are written at once.
 const statusWriters = 8
 
-// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;httproutes/status;grpcroutes/status,verbs=patch
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;listenersets/status;httproutes/status;grpcroutes/status,verbs=patch
 
 // record writes the statuses that differ from what the objects have.
 func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
@@ -145,6 +145,11 @@ func (r *reconciler) useLatest() {
 	for _, gw := range r.graph.Gateways {
 		if o, ok := r.written.latest(gw.Source).(*gwv1.Gateway); ok && o.Generation == gw.Source.Generation {
 			gw.Source = o
+		}
+	}
+	for _, set := range r.graph.ListenerSets {
+		if o, ok := r.written.latest(set.Source).(*gwv1.ListenerSet); ok && o.Generation == set.Source.Generation {
+			set.Source = o
 		}
 	}
 	for _, route := range r.graph.Routes {

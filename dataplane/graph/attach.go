@@ -5,28 +5,8 @@ package graph
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
-
-// ParentKey is the Gateway that a parentRef of a route in the namespace names,
-// and whether it names a Gateway at all.
-func ParentKey(namespace string, ref gwv1.ParentReference) (types.NamespacedName, bool) {
-	if deref(ref.Group, gwv1.GroupName) != gwv1.GroupName || deref(ref.Kind, "Gateway") != "Gateway" {
-		return types.NamespacedName{}, false
-	}
-	return types.NamespacedName{Namespace: string(deref(ref.Namespace, gwv1.Namespace(namespace))), Name: string(ref.Name)}, true
-}
-
-func anyOurs(route client.Object, refs []gwv1.ParentReference, gateways map[types.NamespacedName]*Gateway) bool {
-	for _, ref := range refs {
-		if key, ok := ParentKey(route.GetNamespace(), ref); ok && gateways[key] != nil {
-			return true
-		}
-	}
-	return false
-}
 
 // anyStatus tells whether a route carries a status that we wrote. It stays in the
 // graph after its last parent of ours is gone, so that the status goes too.
@@ -39,22 +19,17 @@ func anyStatus(parents []gwv1.RouteParentStatus, controllerName string) bool {
 	return false
 }
 
-// add links a route with the listeners it attaches to.
-func (g *Graph) add(route *Route, refs []gwv1.ParentReference, gateways map[types.NamespacedName]*Gateway, namespaces map[string]*corev1.Namespace) {
+// add links a route with the listeners of its parents that take it.
+func (g *Graph) add(route *Route, parents []*Parent, namespaces map[string]*corev1.Namespace) {
 	var labels map[string]string
 	if ns := namespaces[route.Key.Namespace]; ns != nil {
 		labels = ns.Labels
 	}
 	attached := map[*Listener]*Attachment{}
-	for _, ref := range refs {
-		key, ok := ParentKey(route.Key.Namespace, ref)
-		if !ok || gateways[key] == nil {
-			continue
-		}
-		p := &Parent{Ref: ref, Gateway: gateways[key]}
+	for _, p := range parents {
 		p.attach(route, labels, attached)
-		route.Parents = append(route.Parents, p)
 	}
+	route.Parents = parents
 	g.Routes = append(g.Routes, route)
 }
 
@@ -62,7 +37,7 @@ func (g *Graph) add(route *Route, refs []gwv1.ParentReference, gateways map[type
 // are not valid take it too: attaching does not depend on whether a listener works. Two
 // parentRefs that reach one listener share its attachment.
 func (p *Parent) attach(route *Route, namespaceLabels map[string]string, attached map[*Listener]*Attachment) {
-	for _, l := range p.Gateway.Listeners {
+	for _, l := range p.listeners() {
 		c := Candidate{Listener: l, Named: names(p.Ref, l)}
 		if c.Named {
 			var hosts []string
@@ -84,7 +59,16 @@ func (p *Parent) attach(route *Route, namespaceLabels map[string]string, attache
 	}
 }
 
-// names tells whether a parentRef of the listener's Gateway means the listener.
+// listeners are those that a parentRef may mean: a Gateway's own, or a set's. Who names a
+// Gateway does not mean the listeners of its sets.
+func (p *Parent) listeners() []*Listener {
+	if p.Set != nil {
+		return p.Set.Listeners
+	}
+	return p.Gateway.Own()
+}
+
+// names tells whether a parentRef of the listener's owner means the listener.
 func names(ref gwv1.ParentReference, l *Listener) bool {
 	return (ref.SectionName == nil || *ref.SectionName == l.Name) && (ref.Port == nil || *ref.Port == l.Port)
 }
@@ -118,7 +102,7 @@ func (p *Parent) refusal() Problem {
 		}
 	}
 	if len(refusals) == 0 {
-		return noMatchingParent(p.Ref, p.Gateway)
+		return noMatchingParent(p)
 	}
-	return refusedByListeners(p.Gateway.Key, refusals)
+	return refusedByListeners(p, refusals)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Build makes the graph of everything that is ours: the classes that name our
-// controller, their Gateways, and the routes that name one of those. It first
+// controller, their Gateways with their ListenerSets, and the routes that name one of those. It first
 // makes each node from its object and what that refers to, and only then links
 // them, so that a node depends on nothing else.
 func Build(r Resources) *Graph {
@@ -35,14 +35,22 @@ func Build(r Resources) *Graph {
 		gateways[key] = buildGateway(src, classes[string(src.Spec.GatewayClassName)], refs)
 		g.Gateways = append(g.Gateways, gateways[key])
 	}
+	parents := newParents(g.Gateways, gateways, g.addListenerSets(r, gateways, refs))
+	for _, gw := range g.Gateways {
+		gw.settle()
+	}
 	for _, key := range sortedKeys(r.GRPCRoutes) {
-		if src := r.GRPCRoutes[key]; src != nil && (anyOurs(src, src.Spec.ParentRefs, gateways) || anyStatus(src.Status.Parents, r.ControllerName)) {
-			g.add(buildGRPCRoute(src, refs), src.Spec.ParentRefs, gateways, r.Namespaces)
+		if src := r.GRPCRoutes[key]; src != nil {
+			if of := parents.of(key.Namespace, src.Spec.CommonRouteSpec); len(of) > 0 || anyStatus(src.Status.Parents, r.ControllerName) {
+				g.add(buildGRPCRoute(src, refs), of, r.Namespaces)
+			}
 		}
 	}
 	for _, key := range sortedKeys(r.HTTPRoutes) {
-		if src := r.HTTPRoutes[key]; src != nil && (anyOurs(src, src.Spec.ParentRefs, gateways) || anyStatus(src.Status.Parents, r.ControllerName)) {
-			g.add(buildHTTPRoute(src, refs), src.Spec.ParentRefs, gateways, r.Namespaces)
+		if src := r.HTTPRoutes[key]; src != nil {
+			if of := parents.of(key.Namespace, src.Spec.CommonRouteSpec); len(of) > 0 || anyStatus(src.Status.Parents, r.ControllerName) {
+				g.add(buildHTTPRoute(src, refs), of, r.Namespaces)
+			}
 		}
 	}
 	for _, gw := range g.Gateways {

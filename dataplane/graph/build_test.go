@@ -70,11 +70,16 @@ const http = "- {name: http, port: 80, protocol: HTTP}"
 
 func build(t *testing.T, docs ...string) *graph.Graph {
 	t.Helper()
+	return graph.Build(resources(t, docs...))
+}
+
+func resources(t *testing.T, docs ...string) graph.Resources {
+	t.Helper()
 	r, _, err := goldens.Parse([]byte(class + strings.Join(docs, "\n")))
 	if err != nil {
 		t.Fatalf("parsing the objects: %v", err)
 	}
-	return graph.Build(r)
+	return r
 }
 
 // problems lists everything that is wrong, as "where: Condition/Reason message".

@@ -28,22 +28,34 @@ func buildGateway(src *gwv1.Gateway, class *Class, refs references) *Gateway {
 	if tls := src.Spec.TLS; tls != nil && tls.Frontend != nil {
 		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.tls.frontend"))
 	}
-	if s := src.Spec.DefaultScope; s != "" && s != gwv1.GatewayDefaultScopeNone {
-		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.defaultScope"))
-	}
 	gw.Valid = len(gw.Problems) == 0
 	ports := map[int32]bool{}
 	for _, l := range src.Spec.Listeners {
 		ports[l.Port] = true
 	}
 	for _, l := range src.Spec.Listeners {
-		gw.Listeners = append(gw.Listeners, buildListener(gw, l, ports, refs))
+		gw.Listeners = append(gw.Listeners, buildListener(gw, nil, l, ports, refs))
 	}
 	markConflicts(gw.Listeners)
-	if p, ok := notAcceptedListeners(gw.Listeners); ok {
+	return gw
+}
+
+// settle sums up the Gateway's own listeners. What is wrong with those of a ListenerSet stands
+// there, for its owner.
+func (gw *Gateway) settle() {
+	if p, ok := notAcceptedListeners(gw.Own()); ok {
 		gw.Problems = append(gw.Problems, p)
 	}
-	return gw
+}
+
+// Own are the listeners that stand in the Gateway itself.
+func (gw *Gateway) Own() []*Listener {
+	for i, l := range gw.Listeners {
+		if l.Set != nil {
+			return gw.Listeners[:i:i]
+		}
+	}
+	return gw.Listeners
 }
 
 // readAddresses gives the IP addresses that are asked for.

@@ -8,7 +8,7 @@
 //
 //	Resources ──Build──▶ Graph
 //	                      ├─ Classes
-//	                      ├─ Gateways ─ Listeners ─ Attachments ─▶ Route
+//	                      ├─ Gateways, ListenerSets ─ Listeners ─ Attachments ─▶ Route
 //	                      └─ Routes ─ Parents, Rules ─ Backends ─▶ ClusterKey
 package graph
 
@@ -66,12 +66,14 @@ func NewResources(controllerName string) Resources {
 	}
 }
 
-// Graph is the validated whole. All slices are sorted: Gateways and Classes by
-// name, Routes by kind, namespace and name.
+// Graph is the validated whole. All slices are sorted: Gateways, ListenerSets
+// and Classes by name, Routes by kind, namespace and name.
 type Graph struct {
 	Classes  []*Class
 	Gateways []*Gateway
-	Routes   []*Route
+	// ListenerSets are those that name one of the Gateways.
+	ListenerSets []*ListenerSet
+	Routes       []*Route
 }
 
 // Class is a GatewayClass that names our controller.
@@ -86,6 +88,8 @@ type Gateway struct {
 	Key       types.NamespacedName
 	Source    *gwv1.Gateway
 	Class     *Class
+	// Listeners are the Gateway's own, followed by those of the ListenerSets that it
+	// allows, in order of precedence: a later one never takes anything from an earlier one.
 	Listeners []*Listener
 	// Addresses are the IP addresses that the owner asks for, in his order. Empty:
 	// any will do.
@@ -99,9 +103,11 @@ type Gateway struct {
 	Problems []Problem
 }
 
-// Listener is one listener of a Gateway.
+// Listener is one listener of a Gateway, its own or that of a ListenerSet.
 type Listener struct {
-	Gateway  *Gateway
+	Gateway *Gateway
+	// Set is nil for the Gateway's own.
+	Set      *ListenerSet
 	Name     gwv1.SectionName
 	Source   gwv1.Listener
 	Port     int32
@@ -181,11 +187,16 @@ type Route struct {
 	Problems []Problem
 }
 
-// Parent is one parentRef of a route that names a Gateway of ours.
+// Parent is one parentRef of a route that names a Gateway or a ListenerSet of ours.
 type Parent struct {
 	Ref     gwv1.ParentReference
 	Gateway *Gateway
-	// Candidates are the Gateway's listeners, each with what became of the route there.
+	// Set is nil when the Gateway itself is named; else Gateway is the set's.
+	Set *ListenerSet
+	// Default is true for a Gateway that the route does not name: it asks for default
+	// Gateways, and this is one.
+	Default bool
+	// Candidates are the parent's listeners, each with what became of the route there.
 	Candidates []Candidate
 	// Attachments is empty when the route was not accepted by any listener.
 	Attachments []*Attachment

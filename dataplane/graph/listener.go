@@ -10,6 +10,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -38,9 +39,27 @@ func (a allowedRoutes) allows(kind RouteKind, namespace string, namespaceLabels 
 	return a.selector.Matches(labels.Set(namespaceLabels))
 }
 
-func buildListener(gw *Gateway, src gwv1.Listener, ports map[int32]bool, refs references) *Listener {
+// Owner is the object in which the listener stands: its namespace is the one of
+// allowedRoutes Same, of certificates, and of ReferenceGrants.
+func (l *Listener) Owner() (kind string, key types.NamespacedName) {
+	if l.Set != nil {
+		return "ListenerSet", l.Set.Key
+	}
+	return "Gateway", l.Gateway.Key
+}
+
+// ID tells a listener from all others of its Gateway: the names in a ListenerSet need
+// not differ from those in the Gateway.
+func (l *Listener) ID() string {
+	if l.Set != nil {
+		return l.Set.Key.String() + "/" + string(l.Name)
+	}
+	return string(l.Name)
+}
+
+func buildListener(gw *Gateway, set *ListenerSet, src gwv1.Listener, ports map[int32]bool, refs references) *Listener {
 	l := &Listener{
-		Gateway: gw, Name: src.Name, Source: src, Port: src.Port, Protocol: src.Protocol,
+		Gateway: gw, Set: set, Name: src.Name, Source: src, Port: src.Port, Protocol: src.Protocol,
 		Hostname:       strings.ToLower(string(deref(src.Hostname, ""))),
 		SupportedKinds: []gwv1.RouteGroupKind{},
 	}
@@ -61,7 +80,7 @@ func buildListener(gw *Gateway, src gwv1.Listener, ports map[int32]bool, refs re
 	l.readAllowedRoutes(src.AllowedRoutes)
 	if src.Protocol == gwv1.HTTPSProtocolType {
 		var problems []Problem
-		l.Certificates, problems = readCertificates(gw.Source.Namespace, src.TLS, refs)
+		l.Certificates, problems = readCertificates(l, src.TLS, refs)
 		l.Problems = append(l.Problems, problems...)
 	} else if src.TLS != nil {
 		l.Problems = append(l.Problems, listenerValueUnsupported("tls does not belong to protocol HTTP: write HTTPS, or remove tls"))
@@ -74,7 +93,8 @@ func buildListener(gw *Gateway, src gwv1.Listener, ports map[int32]bool, refs re
 // readAllowedRoutes fills what may attach. Without kinds it is every kind that the
 // protocol can carry; unknown kinds are left out.
 func (l *Listener) readAllowedRoutes(src *gwv1.AllowedRoutes) {
-	l.allowed = allowedRoutes{from: l.Gateway.Key.Namespace, kinds: map[RouteKind]bool{}}
+	_, owner := l.Owner()
+	l.allowed = allowedRoutes{from: owner.Namespace, kinds: map[RouteKind]bool{}}
 	if src == nil {
 		src = &gwv1.AllowedRoutes{}
 	}
@@ -107,8 +127,7 @@ func (l *Listener) readNamespaces(src *gwv1.RouteNamespaces) {
 	case gwv1.NamespacesFromNone:
 		l.allowed.selector = labels.Nothing()
 	case gwv1.NamespacesFromSelector:
-		// A nil selector selects nothing.
-		selector, err := metav1.LabelSelectorAsSelector(src.Selector)
+		selector, err := readSelector(src.Selector)
 		if err != nil {
 			l.Problems = append(l.Problems, listenerValueUnsupported("allowedRoutes.namespaces.selector cannot be read: %v", err))
 			selector = labels.Nothing()
@@ -120,8 +139,56 @@ func (l *Listener) readNamespaces(src *gwv1.RouteNamespaces) {
 	}
 }
 
+// readSelector reads a selector; nil selects nothing. Labels are looked at in order of their
+// keys: equal selectors give equal errors.
+func readSelector(src *metav1.LabelSelector) (labels.Selector, error) {
+	if src == nil {
+		return labels.Nothing(), nil
+	}
+	ordered := &metav1.LabelSelector{}
+	for _, key := range slices.Sorted(maps.Keys(src.MatchLabels)) {
+		ordered.MatchExpressions = append(ordered.MatchExpressions, metav1.LabelSelectorRequirement{
+			Key: key, Operator: metav1.LabelSelectorOpIn, Values: []string{src.MatchLabels[key]},
+		})
+	}
+	ordered.MatchExpressions = append(ordered.MatchExpressions, src.MatchExpressions...)
+	return metav1.LabelSelectorAsSelector(ordered)
+}
+
+// How two listeners of a port get in each other's way.
+type clashKind int
+
+const (
+	noClash clashKind = iota
+	clashProtocol
+	clashHostname
+	// clashOverlap harms neither, but clients may see the certificate of the other.
+	clashOverlap
+)
+
+func clash(a, b *Listener) clashKind {
+	switch {
+	case a.Port != b.Port:
+		return noClash
+	case a.Protocol != b.Protocol:
+		return clashProtocol
+	case a.Hostname == b.Hostname:
+		return clashHostname
+	case a.Protocol == gwv1.HTTPSProtocolType && (covers(a.Hostname, b.Hostname) || covers(b.Hostname, a.Hostname)):
+		return clashOverlap
+	}
+	return noClash
+}
+
+// overlaps says that other has hostnames of the listener's, and is said once.
+func (l *Listener) overlaps(other *Listener) {
+	if !Has(l.Problems, string(gwv1.ListenerConditionOverlappingTLSConfig)) {
+		l.Problems = append(l.Problems, overlappingHostnames(l.Hostname, other.Name, other.Hostname))
+	}
+}
+
 // markConflicts finds listeners that cannot be told apart. All of them lose: the
-// Gateway API forbids to pick a winner among the listeners of one Gateway.
+// Gateway API forbids to pick a winner among the listeners of one object.
 func markConflicts(listeners []*Listener) {
 	for _, l := range listeners {
 		if Has(l.Problems, string(gwv1.ListenerConditionAccepted)) {
@@ -129,16 +196,16 @@ func markConflicts(listeners []*Listener) {
 		}
 		var protocols, hosts []string
 		for _, other := range listeners {
-			switch {
-			case other.Port != l.Port || Has(other.Problems, string(gwv1.ListenerConditionAccepted)):
-			case other.Protocol != l.Protocol:
+			if Has(other.Problems, string(gwv1.ListenerConditionAccepted)) {
+				continue
+			}
+			switch clash(l, other) {
+			case clashProtocol:
 				protocols = append(protocols, string(other.Name))
-			case other.Hostname == l.Hostname:
+			case clashHostname:
 				hosts = append(hosts, string(other.Name)) // l itself too
-			case l.Protocol == gwv1.HTTPSProtocolType && (covers(l.Hostname, other.Hostname) || covers(other.Hostname, l.Hostname)):
-				if !Has(l.Problems, string(gwv1.ListenerConditionOverlappingTLSConfig)) {
-					l.Problems = append(l.Problems, overlappingHostnames(l.Hostname, other.Name, other.Hostname))
-				}
+			case clashOverlap:
+				l.overlaps(other)
 			}
 		}
 		if len(protocols) > 0 {

@@ -143,9 +143,9 @@ func certificateInvalid(i int, secret types.NamespacedName, err error) Problem {
 		"tls.certificateRefs[%d]: Secret %s cannot be used: %v", i, secret, err)
 }
 
-func certificateNotPermitted(i int, secret types.NamespacedName, from string) Problem {
+func certificateNotPermitted(i int, secret types.NamespacedName, kind, from string) Problem {
 	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonRefNotPermitted,
-		"tls.certificateRefs[%d]: no ReferenceGrant in namespace %q lets Gateways of namespace %q use Secret %q", i, secret.Namespace, from, secret.Name)
+		"tls.certificateRefs[%d]: no ReferenceGrant in namespace %q lets %ss of namespace %q use Secret %q", i, secret.Namespace, kind, from, secret.Name)
 }
 
 // Of routes, rules and backends. Their messages begin with the field.

@@ -21,7 +21,7 @@ func outline(g *graph.Graph) []string {
 	out := problems(g)
 	for _, gw := range g.Gateways {
 		for _, l := range gw.Listeners {
-			out = append(out, "listener "+gw.Key.String()+" "+string(l.Name))
+			out = append(out, "listener "+gw.Key.String()+" "+l.ID())
 			for _, a := range l.Attachments {
 				out = append(out, append([]string{"attachment " + a.Route.Key.String()}, a.Hostnames...)...)
 			}
@@ -54,6 +54,7 @@ func TestArgumentsAreNotModified(t *testing.T) {
 	for _, c := range goldens.Cases(t) {
 		before := goldens.Shuffled(c.Resources)
 		deepCopy(before.Gateways, (*gwv1.Gateway).DeepCopy)
+		deepCopy(before.ListenerSets, (*gwv1.ListenerSet).DeepCopy)
 		deepCopy(before.HTTPRoutes, (*gwv1.HTTPRoute).DeepCopy)
 		deepCopy(before.GRPCRoutes, (*gwv1.GRPCRoute).DeepCopy)
 		deepCopy(before.Services, (*corev1.Service).DeepCopy)

@@ -9,14 +9,18 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 // What is said when a route does not attach: first of a parent whose parentRef
 // means no listener, then of each listener that refuses the route.
 
-func noMatchingParent(ref gwv1.ParentReference, gateway *Gateway) Problem {
+func noMatchingParent(p *Parent) Problem {
+	if p.Set != nil && len(p.Set.Listeners) == 0 {
+		return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNoMatchingParent,
+			"%s is not accepted by its Gateway: see its status", p.describe())
+	}
+	ref := p.Ref
 	what := "listener"
 	if ref.SectionName != nil {
 		what = fmt.Sprintf("listener %q", *ref.SectionName)
@@ -25,16 +29,16 @@ func noMatchingParent(ref gwv1.ParentReference, gateway *Gateway) Problem {
 		what += fmt.Sprintf(" on port %d", *ref.Port)
 	}
 	var has []string
-	for _, l := range gateway.Listeners {
+	for _, l := range p.listeners() {
 		has = append(has, fmt.Sprintf("%q (port %d)", l.Name, l.Port))
 	}
 	return problem(gwv1.RouteConditionAccepted, gwv1.RouteReasonNoMatchingParent,
-		"Gateway %s has no %s: write one that it has: %s", gateway.Key, what, shortened(has, ", "))
+		"%s has no %s: write one that it has: %s", p.describe(), what, shortened(has, ", "))
 }
 
 // refusedByListeners joins what each listener says. The reason is that of the
 // listener where the route came furthest: hostnames are looked at last.
-func refusedByListeners(gateway types.NamespacedName, refusals []Problem) Problem {
+func refusedByListeners(parent *Parent, refusals []Problem) Problem {
 	p := refusals[0]
 	var messages []string
 	for _, r := range refusals {
@@ -43,8 +47,16 @@ func refusedByListeners(gateway types.NamespacedName, refusals []Problem) Proble
 			p.Reason = r.Reason
 		}
 	}
-	p.Message = fmt.Sprintf("no listener of Gateway %s takes the route: %s", gateway, shortened(messages, "; "))
+	p.Message = fmt.Sprintf("no listener of %s takes the route: %s", parent.describe(), shortened(messages, "; "))
 	return p
+}
+
+// describe names the parent for the owner of a route.
+func (p *Parent) describe() string {
+	if p.Set != nil {
+		return "ListenerSet " + p.Set.Key.String()
+	}
+	return "Gateway " + p.Gateway.Key.String()
 }
 
 // shortened joins what a reader will still read.

@@ -22,7 +22,7 @@ import (
 
 // readCertificates gives the key pairs of an HTTPS listener. One that cannot be
 // used does not take the others down.
-func readCertificates(namespace string, src *gwv1.ListenerTLSConfig, refs references) ([]Certificate, []Problem) {
+func readCertificates(l *Listener, src *gwv1.ListenerTLSConfig, refs references) ([]Certificate, []Problem) {
 	if src == nil {
 		return nil, []Problem{certificateMissing()}
 	}
@@ -38,7 +38,7 @@ func readCertificates(namespace string, src *gwv1.ListenerTLSConfig, refs refere
 	}
 	var certificates []Certificate
 	for i, ref := range src.CertificateRefs {
-		c, p := readCertificate(i, namespace, ref, refs)
+		c, p := readCertificate(i, l, ref, refs)
 		if p != nil {
 			problems = append(problems, *p)
 			continue
@@ -48,16 +48,17 @@ func readCertificates(namespace string, src *gwv1.ListenerTLSConfig, refs refere
 	return certificates, problems
 }
 
-func readCertificate(i int, namespace string, ref gwv1.SecretObjectReference, refs references) (Certificate, *Problem) {
-	if group, kind := deref(ref.Group, ""), deref(ref.Kind, "Secret"); group != "" || kind != "Secret" {
-		p := certificateKindInvalid(i, string(group), string(kind))
+func readCertificate(i int, l *Listener, ref gwv1.SecretObjectReference, refs references) (Certificate, *Problem) {
+	kind, owner := l.Owner()
+	if group, of := deref(ref.Group, ""), deref(ref.Kind, "Secret"); group != "" || of != "Secret" {
+		p := certificateKindInvalid(i, string(group), string(of))
 		return Certificate{}, &p
 	}
-	key := SecretKey(namespace, ref)
+	key := SecretKey(owner.Namespace, ref)
 	// Before anything is said about the Secret: whether it exists is not for
 	// those to know who may not use it.
-	if !refs.permitted("Gateway", namespace, "Secret", key) {
-		p := certificateNotPermitted(i, key, namespace)
+	if !refs.permitted(kind, owner.Namespace, "Secret", key) {
+		p := certificateNotPermitted(i, key, kind, owner.Namespace)
 		return Certificate{}, &p
 	}
 	secret := refs.secrets[key]
@@ -73,7 +74,7 @@ func readCertificate(i int, namespace string, ref gwv1.SecretObjectReference, re
 	return c, nil
 }
 
-// SecretKey is the Secret that a certificateRef of a Gateway in the namespace names.
+// SecretKey is the Secret that a certificateRef of a Gateway or ListenerSet in the namespace names.
 func SecretKey(namespace string, ref gwv1.SecretObjectReference) types.NamespacedName {
 	return types.NamespacedName{Namespace: string(deref(ref.Namespace, gwv1.Namespace(namespace))), Name: string(ref.Name)}
 }
@@ -120,26 +121,30 @@ func checkKeyPair(cert, key []byte) error {
 }
 
 // WantedSecrets are the Secrets that Build would look at: those that HTTPS
-// listeners of our Gateways may use, sorted. Nothing else needs to be read.
+// listeners of our Gateways and of their ListenerSets may use, sorted. Nothing else needs to be read.
 func WantedSecrets(r Resources) []types.NamespacedName {
 	refs := references{grants: grantsByNamespace(r.ReferenceGrants)}
 	wanted := map[types.NamespacedName]bool{}
+	want := func(owner, namespace string, tls *gwv1.ListenerTLSConfig) {
+		if tls == nil {
+			return
+		}
+		for _, ref := range tls.CertificateRefs {
+			key := SecretKey(namespace, ref)
+			if deref(ref.Group, "") == "" && deref(ref.Kind, "Secret") == "Secret" && refs.permitted(owner, namespace, "Secret", key) {
+				wanted[key] = true
+			}
+		}
+	}
 	for _, gw := range r.Gateways {
 		class := r.GatewayClasses[string(gw.Spec.GatewayClassName)]
 		if class == nil || string(class.Spec.ControllerName) != r.ControllerName {
 			continue
 		}
 		for _, l := range gw.Spec.Listeners {
-			if l.TLS == nil {
-				continue
-			}
-			for _, ref := range l.TLS.CertificateRefs {
-				key := SecretKey(gw.Namespace, ref)
-				if deref(ref.Group, "") == "" && deref(ref.Kind, "Secret") == "Secret" && refs.permitted("Gateway", gw.Namespace, "Secret", key) {
-					wanted[key] = true
-				}
-			}
+			want("Gateway", gw.Namespace, l.TLS)
 		}
 	}
+	setWantedSecrets(r, want)
 	return sortedKeys(wanted)
 }

@@ -20,6 +20,7 @@ func SupportedFeatures() []features.FeatureName {
 		features.SupportGatewayHTTPListenerIsolation,
 		features.SupportGatewayRouteHostnameIntersectionPrecedence,
 		features.SupportReferenceGrant,
+		features.SupportListenerSet,
 
 		features.SupportHTTPRoute,
 		features.SupportHTTPRouteBackendRequestHeaderModification,

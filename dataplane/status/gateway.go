@@ -32,6 +32,7 @@ func gatewayStatus(gw *graph.Gateway, state State, now metav1.Time) gwv1.Gateway
 	conditions := newConditions(status.Conditions, gw.Source.Generation, now)
 	setGatewayAccepted(conditions, gw)
 	setGatewayResolvedRefs(conditions, gw)
+	setDefaultGateway(conditions, gw)
 	programmed := string(gwv1.GatewayConditionProgrammed)
 	if reason, message := whyNotProgrammed(gw, state, conditions.isTrue(programmed)); reason != "" {
 		conditions.set(programmed, metav1.ConditionFalse, string(reason), message)
@@ -43,9 +44,10 @@ func gatewayStatus(gw *graph.Gateway, state State, now metav1.Time) gwv1.Gateway
 	status.Addresses = statusAddresses(gw, state)
 	old := status.Listeners
 	status.Listeners = nil
-	for _, l := range gw.Listeners {
+	for _, l := range gw.Own() {
 		status.Listeners = append(status.Listeners, listenerStatus(l, old, served, now))
 	}
+	status.AttachedListenerSets = attachedSets(gw, status.AttachedListenerSets)
 	return status
 }
 
@@ -66,7 +68,7 @@ func setGatewayAccepted(c *conditions, gw *graph.Gateway) {
 func setGatewayResolvedRefs(c *conditions, gw *graph.Gateway) {
 	resolved := string(gwv1.GatewayConditionResolvedRefs)
 	var names []string
-	for _, l := range gw.Listeners {
+	for _, l := range gw.Own() {
 		if graph.Has(l.Problems, string(gwv1.ListenerConditionResolvedRefs)) {
 			names = append(names, string(l.Name))
 		}
@@ -146,26 +148,36 @@ func listenerStatus(l *graph.Listener, old []gwv1.ListenerStatus, gatewayProgram
 		}
 	}
 	c := newConditions(existing, l.Gateway.Source.Generation, now)
+	setListenerConditions(c, l, gatewayProgrammed)
+	return gwv1.ListenerStatus{
+		Name: l.Name, SupportedKinds: l.SupportedKinds, AttachedRoutes: int32(len(l.Attachments)), Conditions: c.list,
+	}
+}
+
+// setListenerConditions judges a listener, of a Gateway or a ListenerSet. Whether the
+// object in which it stands is programmed is known already.
+func setListenerConditions(c *conditions, l *graph.Listener, ownerProgrammed bool) {
 	setListenerAccepted(c, l)
 	c.judge(string(gwv1.ListenerConditionResolvedRefs), string(gwv1.ListenerReasonResolvedRefs), l.Problems)
 	conflicted := string(gwv1.ListenerConditionConflicted)
-	if reason, message, found := sumUp(conflicted, l.Problems); found {
+	reason, message, conflict := sumUp(conflicted, l.Problems)
+	if conflict {
 		c.set(conflicted, metav1.ConditionTrue, reason, message)
 	} else {
 		c.set(conflicted, metav1.ConditionFalse, string(gwv1.ListenerReasonNoConflicts), "")
 	}
 	setOrRemove(c, string(gwv1.ListenerConditionOverlappingTLSConfig), l.Problems)
 	programmed := string(gwv1.ListenerConditionProgrammed)
+	kind, owner := l.Owner()
 	switch {
+	case conflict && l.Set != nil: // the reason that sets have here as well (GEP-1713)
+		c.set(programmed, metav1.ConditionFalse, reason, message)
 	case !l.Valid || !l.Gateway.Valid:
 		c.set(programmed, metav1.ConditionFalse, string(gwv1.ListenerReasonInvalid), "the listener or its Gateway is not valid: see the other conditions")
-	case !gatewayProgrammed:
-		c.set(programmed, metav1.ConditionFalse, string(gwv1.ListenerReasonPending), "the Gateway is not programmed yet: see its conditions")
+	case !ownerProgrammed:
+		c.set(programmed, metav1.ConditionFalse, string(gwv1.ListenerReasonPending), fmt.Sprintf("%s %s is not programmed yet: see its conditions", kind, owner))
 	default:
 		c.set(programmed, metav1.ConditionTrue, string(gwv1.ListenerReasonProgrammed), "")
-	}
-	return gwv1.ListenerStatus{
-		Name: l.Name, SupportedKinds: l.SupportedKinds, AttachedRoutes: int32(len(l.Attachments)), Conditions: c.list,
 	}
 }
 

@@ -70,8 +70,8 @@ func routeParents(r *graph.Route, old []gwv1.RouteParentStatus, p Programmed, co
 
 // sameRef compares references as the API does: defaults filled in.
 func sameRef(r *graph.Route, a, b gwv1.ParentReference) bool {
-	keyA, okA := graph.ParentKey(r.Key.Namespace, a)
-	keyB, okB := graph.ParentKey(r.Key.Namespace, b)
+	keyA, okA := graph.ParentOf(r.Key.Namespace, a)
+	keyB, okB := graph.ParentOf(r.Key.Namespace, b)
 	return okA && okB && keyA == keyB &&
 		equality.Semantic.DeepEqual(a.SectionName, b.SectionName) && equality.Semantic.DeepEqual(a.Port, b.Port)
 }

@@ -66,7 +66,7 @@ func (s State) acknowledged(key ObjectKey) bool {
 }
 
 // Updates gives the statuses to be written, Gateway classes first, then Gateways,
-// then routes, in the graph's order.
+// their ListenerSets, then routes, in the graph's order.
 func Updates(g *graph.Graph, p Programmed, controllerName string, now metav1.Time) []Update {
 	var updates []Update
 	add := func(old, desired client.Object, changed bool) {
@@ -83,6 +83,11 @@ func Updates(g *graph.Graph, p Programmed, controllerName string, now metav1.Tim
 		desired := gw.Source.DeepCopy()
 		desired.Status = gatewayStatus(gw, p[gw.Key], now)
 		add(gw.Source, desired, !equality.Semantic.DeepEqual(gw.Source.Status, desired.Status))
+	}
+	for _, set := range g.ListenerSets {
+		desired := set.Source.DeepCopy()
+		desired.Status = listenerSetStatus(set, p[set.Gateway.Key], now)
+		add(set.Source, desired, !equality.Semantic.DeepEqual(set.Source.Status, desired.Status))
 	}
 	for _, r := range g.Routes {
 		desired, changed := routeStatus(r, p, controllerName, now)

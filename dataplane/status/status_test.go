@@ -34,6 +34,9 @@ func confirmed(g *graph.Graph) Programmed {
 		s := State{Addresses: []string{"192.0.2.1"}, Ready: 2, Acked: 7, Since: map[ObjectKey]uint64{
 			{Kind: "Gateway", NamespacedName: gw.Key}: 7,
 		}}
+		for _, set := range g.ListenerSets {
+			s.Since[ObjectKey{Kind: "ListenerSet", NamespacedName: set.Key}] = 7
+		}
 		for _, r := range g.Routes {
 			s.Since[ObjectKey{Kind: string(r.Kind), NamespacedName: r.Key}] = 7
 		}
@@ -81,6 +84,14 @@ func view(o client.Object) map[string]any {
 			v[fmt.Sprintf("listeners[%d]", i)] = map[string]any{
 				"name": l.Name, "attachedRoutes": l.AttachedRoutes, "supportedKinds": strings.Join(kinds, ", "), "conditions": lines(l.Conditions),
 			}
+		}
+		if n := o.Status.AttachedListenerSets; n != nil {
+			v["attachedListenerSets"] = *n
+		}
+	case *gwv1.ListenerSet:
+		v["conditions"] = lines(o.Status.Conditions)
+		for i, l := range o.Status.Listeners {
+			v[fmt.Sprintf("listeners[%d]", i)] = map[string]any{"name": l.Name, "attachedRoutes": l.AttachedRoutes, "conditions": lines(l.Conditions)}
 		}
 	case *gwv1.HTTPRoute:
 		routeView(o.Status.Parents)

@@ -18,10 +18,10 @@ import (
 const bufferLimit = 32 << 10
 
 // Names of Envoy listeners and route tables. They depend on nothing but the port
-// and the listener's own name, so that no change elsewhere renames them.
+// and the listener's own ID, so that no change elsewhere renames them.
 func httpName(port int32) string         { return "http-" + strconv.Itoa(int(port)) }
 func httpsName(port int32) string        { return "https-" + strconv.Itoa(int(port)) }
-func chainName(l *graph.Listener) string { return httpsName(l.Port) + "/" + string(l.Name) }
+func chainName(l *graph.Listener) string { return httpsName(l.Port) + "/" + l.ID() }
 func statPrefix(protocol string, port int32) string {
 	return protocol + "-" + strconv.Itoa(int(port))
 }

@@ -26,7 +26,7 @@ func Arbitrary(seed int64) graph.Resources {
 		func(n *gwv1.Namespace, c randfill.Continue) { *n = gwv1.Namespace(pick(c, "a", "b")) },
 		func(n *gwv1.SectionName, c randfill.Continue) { *n = gwv1.SectionName(pick(c, "a", "b", "")) },
 		func(n *gwv1.Kind, c randfill.Continue) {
-			*n = gwv1.Kind(pick(c, "Gateway", "Service", "Secret", "HTTPRoute", "GRPCRoute", c.String(5)))
+			*n = gwv1.Kind(pick(c, "Gateway", "ListenerSet", "Service", "Secret", "HTTPRoute", "GRPCRoute", c.String(5)))
 		},
 		func(n *gwv1.Group, c randfill.Continue) { *n = gwv1.Group(pick(c, "", gwv1.GroupName, c.String(5))) },
 		func(n *gwv1.Hostname, c randfill.Continue) {
@@ -34,6 +34,12 @@ func Arbitrary(seed int64) graph.Resources {
 		},
 		func(n *gwv1.ProtocolType, c randfill.Continue) {
 			*n = gwv1.ProtocolType(pick(c, "HTTP", "HTTPS", "TCP", c.String(3)))
+		},
+		func(n *gwv1.FromNamespaces, c randfill.Continue) {
+			*n = gwv1.FromNamespaces(pick(c, "All", "Same", "Selector", "None", c.String(3)))
+		},
+		func(n *gwv1.GatewayDefaultScope, c randfill.Continue) {
+			*n = gwv1.GatewayDefaultScope(pick(c, "All", "None", ""))
 		},
 		func(n *gwv1.Duration, c randfill.Continue) {
 			*n = gwv1.Duration(pick(c, "1s", "0s", "10h", c.String(4)))
@@ -48,23 +54,27 @@ func Arbitrary(seed int64) graph.Resources {
 		for _, name := range []string{"a", "b"} {
 			key := types.NamespacedName{Namespace: ns, Name: name}
 			gw, hr, gr, rg := &gwv1.Gateway{}, &gwv1.HTTPRoute{}, &gwv1.GRPCRoute{}, &gwv1beta1.ReferenceGrant{}
-			svc, secret := &corev1.Service{}, &corev1.Secret{}
+			svc, secret, set := &corev1.Service{}, &corev1.Secret{}, &gwv1.ListenerSet{}
 			f.Fill(&gw.Spec)
 			f.Fill(&hr.Spec)
 			f.Fill(&gr.Spec)
 			f.Fill(&rg.Spec)
+			f.Fill(&set.Spec)
 			f.Fill(&svc.Spec)
 			f.Fill(&secret.Data)
 			gw.Spec.GatewayClassName = "a"
 			for i := range gw.Spec.Listeners { // the API keeps names apart
 				gw.Spec.Listeners[i].Name = gwv1.SectionName(rune('a' + i))
 			}
-			for _, o := range []client.Object{gw, hr, gr, rg, svc, secret} {
+			for i := range set.Spec.Listeners {
+				set.Spec.Listeners[i].Name = gwv1.SectionName(rune('a' + i))
+			}
+			for _, o := range []client.Object{gw, hr, gr, rg, svc, secret, set} {
 				o.SetNamespace(ns)
 				o.SetName(name)
 			}
 			r.Gateways[key], r.HTTPRoutes[key], r.GRPCRoutes[key], r.ReferenceGrants[key] = gw, hr, gr, rg
-			r.Services[key], r.Secrets[key] = svc, secret
+			r.Services[key], r.Secrets[key], r.ListenerSets[key] = svc, secret, set
 		}
 	}
 	return r
@@ -77,6 +87,7 @@ func Shuffled(r graph.Resources) graph.Resources {
 	var all []client.Object
 	all = appendAll(all, r.GatewayClasses)
 	all = appendAll(all, r.Gateways)
+	all = appendAll(all, r.ListenerSets)
 	all = appendAll(all, r.HTTPRoutes)
 	all = appendAll(all, r.GRPCRoutes)
 	all = appendAll(all, r.ReferenceGrants)

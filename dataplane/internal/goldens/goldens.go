@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
@@ -125,6 +124,7 @@ func decode(doc []byte) (client.Object, error) {
 	kinds := map[string]client.Object{
 		"GatewayClass":   &gwv1.GatewayClass{},
 		"Gateway":        &gwv1.Gateway{},
+		"ListenerSet":    &gwv1.ListenerSet{},
 		"HTTPRoute":      &gwv1.HTTPRoute{},
 		"GRPCRoute":      &gwv1.GRPCRoute{},
 		"ReferenceGrant": &gwv1beta1.ReferenceGrant{},
@@ -166,17 +166,7 @@ func defaulted(namespace string) string {
 
 // Empty has no objects, but every map.
 func Empty() graph.Resources {
-	return graph.Resources{
-		ControllerName:  v1beta1.ControllerName,
-		GatewayClasses:  map[string]*gwv1.GatewayClass{},
-		Gateways:        map[types.NamespacedName]*gwv1.Gateway{},
-		HTTPRoutes:      map[types.NamespacedName]*gwv1.HTTPRoute{},
-		GRPCRoutes:      map[types.NamespacedName]*gwv1.GRPCRoute{},
-		ReferenceGrants: map[types.NamespacedName]*gwv1beta1.ReferenceGrant{},
-		Namespaces:      map[string]*corev1.Namespace{},
-		Services:        map[types.NamespacedName]*corev1.Service{},
-		Secrets:         map[types.NamespacedName]*corev1.Secret{},
-	}
+	return graph.NewResources(v1beta1.ControllerName)
 }
 
 // Add puts an object into r, and its namespace where it is missing.
@@ -187,6 +177,8 @@ func Add(r *graph.Resources, obj client.Object) error {
 		r.GatewayClasses[o.Name] = o
 	case *gwv1.Gateway:
 		r.Gateways[key] = o
+	case *gwv1.ListenerSet:
+		r.ListenerSets[key] = o
 	case *gwv1.HTTPRoute:
 		r.HTTPRoutes[key] = o
 	case *gwv1.GRPCRoute:
