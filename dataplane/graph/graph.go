@@ -85,9 +85,9 @@ type Class struct {
 
 // Gateway is a Gateway of one of our classes.
 type Gateway struct {
-	Key       types.NamespacedName
-	Source    *gwv1.Gateway
-	Class     *Class
+	Key    types.NamespacedName
+	Source *gwv1.Gateway
+	Class  *Class
 	// Listeners are the Gateway's own, followed by those of the ListenerSets that it
 	// allows, in order of precedence: a later one never takes anything from an earlier one.
 	Listeners []*Listener

@@ -76,8 +76,8 @@ func TestListenerSets(t *testing.T) {
 		},
 		{
 			"the Gateway's own listener wins whatever the age, and the older set",
-			[]string{gateway(own, all), set("x", "b", late, one), set("y", "a", early, one+"\n- {name: b, port: 80, protocol: HTTP, hostname: own.com}")},
-			[]string{"x/b valid=false ListenersNotValid", "x/b/a valid=false HostnameConflict", "y/a valid=true ListenersNotValid", "y/a/a valid=true", "y/a/b valid=false HostnameConflict"},
+			[]string{gateway(own, all), set("x", "b", late, one), set("z", "a", early, one+"\n- {name: b, port: 80, protocol: HTTP, hostname: own.com}")},
+			[]string{"x/b valid=false ListenersNotValid", "x/b/a valid=false HostnameConflict", "z/a valid=true ListenersNotValid", "z/a/a valid=true", "z/a/b valid=false HostnameConflict"},
 		},
 		{
 			"of two that are as old, the one whose name comes first",
@@ -105,7 +105,8 @@ func TestListenerSets(t *testing.T) {
 			[]string{"x/a valid=false ListenersNotValid", "x/a/a valid=false PortUnavailable"},
 		},
 		{
-			"a Gateway that is not accepted", []string{gateway(own, all, "addresses: [{value: nonsense}]"), set("x", "a", early, one)},
+			"a Gateway that is not accepted",
+			[]string{gateway(own, all, "addresses: [{value: nonsense}]"), set("x", "a", early, one)},
 			[]string{"x/a valid=false ParentNotAccepted", "x/a/a valid=true"},
 		},
 		{"a set of somebody else's Gateway is none of ours", []string{strings.Replace(gateway(own, all), "gatewayClassName: headgate", "gatewayClassName: other", 1), set("x", "a", early, one)}, nil},

@@ -41,7 +41,9 @@ func listenerSetStatus(set *graph.ListenerSet, state State, now metav1.Time) gwv
 // set's present generation. Once they have, it stays so while the Gateway is programmed.
 func setListenerSetProgrammed(c *conditions, set *graph.ListenerSet, state State) {
 	programmed := string(gwv1.ListenerSetConditionProgrammed)
-	say := func(status metav1.ConditionStatus, reason, message string) { c.set(programmed, status, reason, message) }
+	say := func(status metav1.ConditionStatus, reason, message string) {
+		c.set(programmed, status, reason, message)
+	}
 	reason, message, _ := sumUp(string(gwv1.ListenerSetConditionAccepted), set.Problems)
 	confirmed := c.isTrue(programmed) || state.acknowledged(ObjectKey{Kind: "ListenerSet", NamespacedName: set.Key})
 	switch why, sentence := whyNotProgrammed(set.Gateway, state, true); {
