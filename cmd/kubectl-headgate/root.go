@@ -28,8 +28,8 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	a := &app{streams: streams, flags: connectionFlags(), now: time.Now}
 	root := &cobra.Command{
 		Use:   "kubectl-headgate",
-		Short: "Watch and steer releases",
-		Long: `Watch and steer the releases of Headgate's Canaries.
+		Short: "Watch and steer releases, and see what the Gateways serve",
+		Long: `Watch and steer the releases of Headgate's Canaries, and see what its Gateways serve.
 
 Exit codes, for scripts:
   0  done; with wait or status --exit-code: at rest, the last release did not fail
@@ -43,7 +43,8 @@ Exit codes, for scripts:
   kubectl headgate why checkout
   kubectl headgate promote checkout
   kubectl headgate abort checkout --reason "wrong prices"
-  kubectl headgate wait checkout --timeout 30m`,
+  kubectl headgate wait checkout --timeout 30m
+  kubectl headgate gateway routes front`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl headgate"},
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -59,7 +60,7 @@ Exit codes, for scripts:
 	a.flags.AddFlags(root.PersistentFlags())
 	root.AddCommand(a.statusCommand(), a.whyCommand(), a.waitCommand())
 	root.AddCommand(a.steeringCommands()...)
-	root.AddCommand(a.versionCommand())
+	root.AddCommand(a.gatewayCommand(), a.versionCommand())
 	_ = root.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
 	return root
 }

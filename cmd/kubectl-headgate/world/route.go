@@ -1,0 +1,52 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// Route is a route of any kind.
+type Route struct {
+	Kind       string
+	Key        types.NamespacedName
+	Source     client.Object
+	ParentRefs []gwv1.ParentReference
+}
+
+// Name is Kind/namespace/name, as Envoy's routes are named.
+func (r Route) Name() string { return r.Kind + "/" + r.Key.String() }
+
+// Routes are all of the world, by kind, namespace and name.
+func (w *World) Routes() []Route {
+	var out []Route
+	for of, o := range w.objects {
+		if of.group == gwv1.GroupName && strings.HasSuffix(of.kind, "Route") {
+			out = append(out, Route{Kind: of.kind, Key: of.NamespacedName, Source: o, ParentRefs: parentRefs(o)})
+		}
+	}
+	slices.SortFunc(out, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
+	})
+	return out
+}
+
+// parentRefs stand at the same place in routes of every kind.
+func parentRefs(o client.Object) []gwv1.ParentReference {
+	var route struct {
+		Spec gwv1.CommonRouteSpec `json:"spec"`
+	}
+	data, err := json.Marshal(o)
+	if err != nil || json.Unmarshal(data, &route) != nil {
+		return nil
+	}
+	return route.Spec.ParentRefs
+}
