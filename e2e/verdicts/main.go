@@ -27,13 +27,13 @@ import (
 func main() {
 	runs := flag.Float64("runs", 1, "how many times the usual number of releases")
 	flag.Parse()
-	if !print(os.Stdout, *runs) {
+	if !report(os.Stdout, *runs) {
 		os.Exit(1)
 	}
 }
 
-// print runs everything and tells whether all of it was as it must be.
-func print(out io.Writer, runs float64) bool {
+// report runs everything and tells whether all of it was as it must be.
+func report(out io.Writer, runs float64) bool {
 	ok := healthy(out, runs)
 	guards(out, runs)
 	ok = detection(out, runs) && ok
