@@ -28,6 +28,8 @@ func buildBackend(field string, kind RouteKind, namespace string, src gwv1.Backe
 	var problems []Problem
 	b.Filters, problems = readFilters(field, filters)
 	b.Problems = append(b.Problems, problems...)
+	b.Filters.Auth, problems = readExternalAuth(field, namespace, filters, refs)
+	b.Problems = append(b.Problems, problems...)
 	if slices.ContainsFunc(filters, func(f gwv1.HTTPRouteFilter) bool { return f.Type == gwv1.HTTPRouteFilterRequestMirror }) {
 		b.Problems = append(b.Problems, filterUnsupported(field, "RequestMirror of a single backend"))
 	}

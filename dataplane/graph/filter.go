@@ -22,6 +22,7 @@ func readFilters(field string, src []gwv1.HTTPRouteFilter) (Filters, []Problem) 
 		var p []Problem
 		switch {
 		case f.Type == gwv1.HTTPRouteFilterRequestMirror: // see readMirrors
+		case f.Type == gwv1.HTTPRouteFilterExternalAuth && f.ExternalAuth != nil && !repeated: // see readExternalAuth
 		case f.Type == gwv1.HTTPRouteFilterRequestHeaderModifier && f.RequestHeaderModifier != nil && !repeated:
 			out.RequestHeaders, p = readHeaderModifier(at+".requestHeaderModifier", f.RequestHeaderModifier)
 		case f.Type == gwv1.HTTPRouteFilterResponseHeaderModifier && f.ResponseHeaderModifier != nil && !repeated:
@@ -47,7 +48,8 @@ func readFilters(field string, src []gwv1.HTTPRouteFilter) (Filters, []Problem) 
 func supportedFilter(t gwv1.HTTPRouteFilterType) bool {
 	switch t {
 	case gwv1.HTTPRouteFilterRequestHeaderModifier, gwv1.HTTPRouteFilterResponseHeaderModifier,
-		gwv1.HTTPRouteFilterRequestRedirect, gwv1.HTTPRouteFilterURLRewrite, gwv1.HTTPRouteFilterCORS:
+		gwv1.HTTPRouteFilterRequestRedirect, gwv1.HTTPRouteFilterURLRewrite, gwv1.HTTPRouteFilterCORS,
+		gwv1.HTTPRouteFilterExternalAuth:
 		return true
 	}
 	return false

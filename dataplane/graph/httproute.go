@@ -40,6 +40,8 @@ func buildHTTPRule(i int, namespace string, src gwv1.HTTPRouteRule, refs referen
 	filters, problems := readFilters(field, src.Filters)
 	rule.Filters = filters
 	rule.Problems = append(rule.Problems, problems...)
+	rule.Filters.Auth, problems = readExternalAuth(field, namespace, src.Filters, refs)
+	rule.Problems = append(rule.Problems, problems...)
 	rule.Mirrors, problems = readMirrors(field, KindHTTPRoute, namespace, src.Filters, refs)
 	rule.Problems = append(rule.Problems, problems...)
 	rule.readTimeouts(field, src.Timeouts)

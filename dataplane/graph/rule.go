@@ -52,6 +52,8 @@ type Filters struct {
 	Rewrite                         *Rewrite
 	// CORS is of rules only.
 	CORS *CORS
+	// Auth is asked before the request goes on.
+	Auth *ExternalAuth
 }
 
 // HeaderModifier sets, adds and removes headers, in this order of the API:

@@ -13,28 +13,12 @@ import (
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"headgate.dev/headgate/dataplane/graph"
 )
 
+// corsFilter stands in front of every chain and does nothing for a route without a policy.
 const corsFilter = "envoy.filters.http.cors"
-
-// setCORS lets the filter at the front of every chain answer for a route. Without it the
-// filter does nothing.
-func setCORS(route *routev3.Route, c *graph.CORS) {
-	if c != nil {
-		setForRoute(route, corsFilter, corsPolicy(c))
-	}
-}
-
-// setForRoute gives a filter its settings for one route.
-func setForRoute(route *routev3.Route, filter string, settings proto.Message) {
-	if route.TypedPerFilterConfig == nil {
-		route.TypedPerFilterConfig = map[string]*anypb.Any{}
-	}
-	route.TypedPerFilterConfig[filter] = toAny(settings)
-}
 
 func corsPolicy(c *graph.CORS) *corsv3.CorsPolicy {
 	out := &corsv3.CorsPolicy{

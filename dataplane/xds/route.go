@@ -28,10 +28,8 @@ func ownRoutes(l *graph.Listener, host string, e entry) []*routev3.Route {
 	}
 	if e.rule.Valid && e.rule.Filters.Redirect != nil {
 		setHeaders(base, e.rule.Filters)
+		base.TypedPerFilterConfig = settingsOf(e.rule.Filters)
 		return redirectRoutes(l, host, base, e.match, e.rule.Filters.Redirect)
-	}
-	if e.rule.Valid {
-		setCORS(base, e.rule.Filters.CORS)
 	}
 	shares := sharesOf(e.rule)
 	running := e.route.Running
@@ -42,6 +40,7 @@ func ownRoutes(l *graph.Listener, host string, e entry) []*routev3.Route {
 	switch formOf(e.rule, shares, running) {
 	case formSingle:
 		setHeaders(base, e.rule.Filters, shares[0].filters)
+		base.TypedPerFilterConfig = settingsOf(e.rule.Filters, shares[0].filters)
 		base.Action = forward(e, &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: shares[0].cluster},
 		}, e.rule.Filters.Rewrite, shares[0].filters.Rewrite)
@@ -50,6 +49,7 @@ func ownRoutes(l *graph.Listener, host string, e entry) []*routev3.Route {
 		if !ownHeaders(shares) {
 			setHeaders(base, e.rule.Filters)
 		}
+		base.TypedPerFilterConfig = settingsOf(e.rule.Filters)
 		base.Action = forward(e, &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_WeightedClusters{
 				WeightedClusters: weightedClusters(e.rule.Filters, baseline(shares, running), prefix),
@@ -79,6 +79,7 @@ func splitRoutes(e entry, base *routev3.Route, shares []share, prefix string) []
 			route.Match.RuntimeFraction = fraction(parts[i], key)
 		}
 		setHeaders(route, e.rule.Filters, s.filters)
+		route.TypedPerFilterConfig = settingsOf(e.rule.Filters, s.filters)
 		route.Action = forward(e, &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: s.cluster},
 		}, e.rule.Filters.Rewrite, s.filters.Rewrite)

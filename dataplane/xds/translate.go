@@ -119,17 +119,18 @@ type upstream struct {
 	tls *graph.UpstreamTLS
 }
 
-// upstreams are the clusters that a route sends requests or copies of them to. One
-// may be there more than once.
+// upstreams are the clusters that a route sends requests, copies of them or questions
+// about them to. One may be there more than once.
 func upstreams(route *graph.Route) []upstream {
 	var ups []upstream
 	for _, rule := range route.Rules {
 		if !rule.Valid {
 			continue
 		}
+		ups = append(ups, asked(rule.Filters)...)
 		for _, b := range rule.Backends {
 			if b.Valid {
-				ups = append(ups, upstream{b.Cluster, b.TLS})
+				ups = append(append(ups, upstream{b.Cluster, b.TLS}), asked(b.Filters)...)
 			}
 		}
 		for _, m := range rule.Mirrors {

@@ -141,6 +141,9 @@ func weightedClusters(rule graph.Filters, shares []share, runtimeKeyPrefix strin
 			ResponseHeadersToAdd:    response.add,
 			ResponseHeadersToRemove: response.remove,
 		}
+		if s.filters.Auth != nil {
+			entry.TypedPerFilterConfig = settingsOf(rule, s.filters) // in place of the route's
+		}
 		if s.filters.Rewrite != nil && s.filters.Rewrite.Hostname != nil {
 			entry.HostRewriteSpecifier = &routev3.WeightedCluster_ClusterWeight_HostRewriteLiteral{
 				HostRewriteLiteral: *s.filters.Rewrite.Hostname,

@@ -44,6 +44,7 @@ func (r *rig) endpoints(service string, backends ...*Backend) {
 // call describes a request to the proxy.
 type call struct {
 	method, host, path string
+	body               string
 	header             map[string]string
 	port               uint32
 	sni                string // with TLS if not empty
@@ -89,7 +90,7 @@ func send(c call) (answer, error) {
 	if method == "" {
 		method = http.MethodGet
 	}
-	request, err := http.NewRequest(method, scheme+"://"+host+c.path, nil)
+	request, err := http.NewRequest(method, scheme+"://"+host+c.path, strings.NewReader(c.body))
 	if err != nil {
 		return answer{}, err
 	}
