@@ -5,13 +5,16 @@ package load
 
 import (
 	"context"
+	"fmt"
 	"net/url"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 )
 
@@ -32,6 +35,7 @@ func newGRPCSender(o Options) (sender, error) {
 	settings := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableRetry(), // each request is one attempt
+		grpc.WithStatsHandler(attempts{}),
 	}
 	if o.Host != "" {
 		settings = append(settings, grpc.WithAuthority(o.Host))
@@ -51,13 +55,37 @@ func (s *grpcSender) close() { _ = s.conn.Close() }
 
 func (s *grpcSender) send(ctx context.Context) Result {
 	var header metadata.MD
-	ctx = metadata.NewOutgoingContext(ctx, s.header)
+	sent := &atomic.Int32{}
+	ctx = context.WithValue(metadata.NewOutgoingContext(ctx, s.header), attemptsKey{}, sent)
 	_, err := healthpb.NewHealthClient(s.conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.Header(&header))
 	var version string
 	if values := header.Get("x-version"); len(values) > 0 {
 		version = values[0]
 	}
-	return judgeGRPC(err, version)
+	result := judgeGRPC(err, version)
+	if n := sent.Load(); n > 1 && result.Failure == None {
+		result.Failure, result.Detail = SentTwice, fmt.Sprintf("sent %d times", n)
+	}
+	return result
+}
+
+// attempts counts, for each call, how often its headers were sent: the library sends
+// a call again that the server has not looked at, whatever it is told about retries.
+type attempts struct{}
+
+type attemptsKey struct{}
+
+func (attempts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (attempts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (attempts) HandleConn(context.Context, stats.ConnStats)                       {}
+
+func (attempts) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	if _, is := event.(*stats.OutHeader); !is {
+		return
+	}
+	if sent, ok := ctx.Value(attemptsKey{}).(*atomic.Int32); ok {
+		sent.Add(1)
+	}
 }
 
 // judgeGRPC blames the version for codes that a server returns for its own fault,

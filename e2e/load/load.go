@@ -11,12 +11,15 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -32,6 +35,7 @@ type Protocol string
 const (
 	HTTP1 Protocol = "http1" // HTTP/1.1, connections are kept
 	H2C   Protocol = "h2c"   // HTTP/2 without TLS, one connection
+	H2    Protocol = "h2"    // HTTP/2 over TLS, one connection
 	GRPC  Protocol = "grpc"  // the gRPC health service, one connection
 )
 
@@ -46,10 +50,14 @@ const (
 
 // Options say what to send.
 type Options struct {
-	// URL is where to connect, such as http://10.250.0.1/checkout.
+	// URL is where to connect, such as http://10.250.0.1/checkout. Of https only
+	// HTTP1 and H2 can be spoken.
 	URL string
-	// Host is the Host header (or :authority); empty means that of URL.
+	// Host is the Host header (or :authority), and the server name of TLS; empty
+	// means that of URL.
 	Host string
+	// Roots are who may sign the server's certificate; nil means the machine's.
+	Roots *x509.CertPool
 	// Rate is in requests per second.
 	Rate float64
 	// Duration ends the run, counted from its start.
@@ -68,6 +76,12 @@ const (
 	None      Failure = ""
 	OwnError  Failure = "own 5xx"           // a version answered, with 5xx (gRPC: a server-side code)
 	NoVersion Failure = "answer of a proxy" // an answer without version: 503 of the gateway, 404, …
+	// Misdirected is status 421: the connection is open, but is not for this host any
+	// more. A client has to ask again on a new one (RFC 9110, section 15.5.20).
+	Misdirected Failure = "misdirected (421)"
+	// SentTwice is an answer that came only because the client's library sent the
+	// request a second time, after the first was lost without an answer.
+	SentTwice Failure = "sent twice"
 	Refused   Failure = "no connection"
 	Reset     Failure = "connection lost"
 	Timeout   Failure = "timeout"
@@ -145,8 +159,10 @@ func (o *Options) complete() error {
 	}
 	u, err := url.Parse(o.URL)
 	switch {
-	case err != nil || u.Scheme != "http" || u.Host == "":
-		return fmt.Errorf("URL %q: write http://ADDRESS[:PORT][/PATH]", o.URL)
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("URL %q: write http://ADDRESS[:PORT][/PATH], or https://", o.URL)
+	case (o.Protocol == H2) != (u.Scheme == "https") && o.Protocol != HTTP1:
+		return fmt.Errorf("protocol %s for URL %q: write %s or %s for https, and any but %s for http", o.Protocol, o.URL, HTTP1, H2, H2)
 	case !(o.Rate > 0 && o.Rate <= MaxRate):
 		return fmt.Errorf("rate %v: write requests per second, above 0 and at most %v", o.Rate, MaxRate)
 	case o.Duration <= 0:
@@ -238,8 +254,14 @@ func newSender(o Options) (sender, error) {
 		protocols.SetHTTP1(true)
 	case H2C:
 		protocols.SetUnencryptedHTTP2(true)
+	case H2:
+		protocols.SetHTTP2(true)
 	default:
-		return nil, fmt.Errorf("protocol %q: write %s, %s or %s", o.Protocol, HTTP1, H2C, GRPC)
+		return nil, fmt.Errorf("protocol %q: write %s, %s, %s or %s", o.Protocol, HTTP1, H2C, H2, GRPC)
+	}
+	serverName, _, err := net.SplitHostPort(o.Host)
+	if err != nil {
+		serverName = o.Host // without a port
 	}
 	transport := &http.Transport{
 		Protocols:           &protocols,
@@ -247,6 +269,7 @@ func newSender(o Options) (sender, error) {
 		MaxIdleConnsPerHost: MaxInFlight,
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
+		TLSClientConfig:     &tls.Config{ServerName: serverName, RootCAs: o.Roots},
 	}
 	return &httpSender{options: o, transport: transport}, nil
 }
@@ -259,6 +282,10 @@ type httpSender struct {
 func (s *httpSender) close() { s.transport.CloseIdleConnections() }
 
 func (s *httpSender) send(ctx context.Context) Result {
+	// The transport sends a GET again when its connection is lost before the answer
+	// begins. That hides a loss from us, but not from clients that do not do so.
+	var sent atomic.Int32
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Add(1) }})
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.options.URL, nil)
 	if err != nil {
 		return Result{Failure: Other, Detail: err.Error()}
@@ -277,7 +304,11 @@ func (s *httpSender) send(ctx context.Context) Result {
 	if err != nil {
 		return Result{Status: response.StatusCode, Failure: classify(err), Detail: err.Error()}
 	}
-	return judge(response.StatusCode, version(response.Header, body), body)
+	result := judge(response.StatusCode, version(response.Header, body), body)
+	if n := sent.Load(); n > 1 && result.Failure == None {
+		result.Failure, result.Detail = SentTwice, fmt.Sprintf("sent %d times", n)
+	}
+	return result
 }
 
 // version finds which version answered: in the header, or in the body of proxies
@@ -296,6 +327,8 @@ func version(header http.Header, body []byte) string {
 func judge(status int, version string, body []byte) Result {
 	r := Result{Status: status, Version: version}
 	switch {
+	case version == "" && status == http.StatusMisdirectedRequest:
+		r.Failure, r.Detail = Misdirected, fmt.Sprintf("status %d", status)
 	case version == "":
 		r.Failure, r.Detail = NoVersion, fmt.Sprintf("status %d: %s", status, firstLine(body))
 	case status >= 500:

@@ -5,6 +5,7 @@ package load
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,12 +31,14 @@ func TestOptionsSayWhatToWrite(t *testing.T) {
 		want   string
 	}{
 		{"an address without scheme", func(o *Options) { o.URL = "10.250.0.1" }, "write http://ADDRESS"},
-		{"https", func(o *Options) { o.URL = "https://10.250.0.1" }, "write http://ADDRESS"},
+		{"another scheme", func(o *Options) { o.URL = "ftp://10.250.0.1" }, "write http://ADDRESS"},
+		{"gRPC over https", func(o *Options) { o.URL, o.Protocol = "https://10.250.0.1", GRPC }, "write http1 or h2 for https"},
+		{"HTTP/2 over TLS without TLS", func(o *Options) { o.Protocol = H2 }, "any but h2 for http"},
 		{"no rate", func(o *Options) { o.Rate = 0 }, "write requests per second"},
 		{"a rate beyond the bound", func(o *Options) { o.Rate = MaxRate + 1 }, "at most 20000"},
 		{"no duration", func(o *Options) { o.Duration = 0 }, "write how long"},
 		{"more requests than fit in memory", func(o *Options) { o.Rate, o.Duration = MaxRate, time.Hour }, "lower one"},
-		{"an unknown protocol", func(o *Options) { o.Protocol = "http3" }, "write http1, h2c or grpc"},
+		{"an unknown protocol", func(o *Options) { o.Protocol = "http3" }, "write http1, h2c, h2 or grpc"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -105,6 +108,46 @@ func TestDoTellsWhoIsToBlame(t *testing.T) {
 				t.Errorf("host and protocol = %v, want %s", host.Load(), want)
 			}
 		})
+	}
+}
+
+func TestDoSeesWhatTheClientsLibraryHides(t *testing.T) {
+	var n atomic.Int64
+	url := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1)%5 == 0 { // on a connection that has served before
+			panic(http.ErrAbortHandler)
+		}
+		answerAs(w, "v1", 200)
+	})
+	report, err := Do(t.Context(), Options{URL: url, Rate: 50, Duration: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Blameless[SentTwice] == 0 || len(report.Failures) != report.NotCaused() {
+		t.Errorf("lost requests that were sent again are not reported:\n%s", report)
+	}
+}
+
+func TestDoSpeaksTLSAndCountsMisdirectedRequests(t *testing.T) {
+	for protocol, want := range map[Protocol]string{HTTP1: "HTTP/1.1", H2: "HTTP/2.0"} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Proto != want || r.TLS.ServerName != "example.com" {
+				t.Errorf("%s for %s, want %s for example.com", r.Proto, r.TLS.ServerName, want)
+			}
+			w.WriteHeader(http.StatusMisdirectedRequest)
+		}))
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		roots := x509.NewCertPool()
+		roots.AddCert(s.Certificate())
+		report, err := Do(t.Context(), Options{URL: s.URL, Host: "example.com", Roots: roots, Rate: 50, Duration: 200 * time.Millisecond, Protocol: protocol})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Requests != 10 || report.Blameless[Misdirected] != 10 {
+			t.Errorf("%s: want 10 misdirected requests:\n%s", protocol, report)
+		}
 	}
 }
 
@@ -204,6 +247,7 @@ func TestSummarise(t *testing.T) {
 		},
 		Blameless: map[Failure]int{Reset: 2},
 		Examples:  map[Failure]Result{Reset: results[4], OwnError: results[2]},
+		Failures:  []Result{results[2], results[4], results[3]},
 		Seconds: []Second{
 			{Versions: map[string]int{"v1": 2}, Errors: map[string]int{"v1": 1}, Blameless: 2},
 			{Versions: map[string]int{"v2": 1}, Errors: map[string]int{}},

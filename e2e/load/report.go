@@ -23,9 +23,15 @@ type Report struct {
 	Blameless map[Failure]int
 	// Examples has the first failure of each class.
 	Examples map[Failure]Result
+	// Failures are the requests that failed, whoever caused it, in the order in which
+	// they were due; the first MaxFailures of them.
+	Failures []Result
 	// Seconds has one entry per second of the run.
 	Seconds []Second
 }
+
+// MaxFailures bounds Report.Failures.
+const MaxFailures = 10_000
 
 // Stats is how one version did.
 type Stats struct {
@@ -80,6 +86,9 @@ func Summarise(start time.Time, results []Result) Report {
 			r.Seconds = append(r.Seconds, Second{Versions: map[string]int{}, Errors: map[string]int{}})
 		}
 		second := &r.Seconds[at]
+		if result.Failure != None && len(r.Failures) < MaxFailures {
+			r.Failures = append(r.Failures, result)
+		}
 		if _, seen := r.Examples[result.Failure]; !seen && result.Failure != None {
 			r.Examples[result.Failure] = result
 		}

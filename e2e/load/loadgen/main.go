@@ -23,7 +23,7 @@ func main() {
 	flag.Float64Var(&o.Rate, "rate", 100, "requests per second")
 	flag.DurationVar(&o.Duration, "for", 10*time.Second, "how long")
 	flag.DurationVar(&o.Timeout, "timeout", 5*time.Second, "timeout of one request")
-	protocol := flag.String("protocol", string(load.HTTP1), "http1, h2c or grpc")
+	protocol := flag.String("protocol", string(load.HTTP1), "http1, h2c, h2 or grpc")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: loadgen [flags] URL")
