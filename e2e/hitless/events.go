@@ -6,8 +6,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -106,14 +110,20 @@ func (w *world) rollPods(ctx context.Context) (seen, func(context.Context) error
 
 var controllerPods = client.MatchingLabels{"app.kubernetes.io/name": "headgate", "app.kubernetes.io/component": "controller"}
 
-// killHeadgate ends its process without a word to anybody.
+// killHeadgate ends its process without a word to anybody: on this machine's node by
+// SIGKILL, elsewhere by deleting the pod with no grace, of which a kubelet makes a second.
 func (w *world) killHeadgate(ctx context.Context) (seen, func(context.Context) error, error) {
 	var pods corev1.PodList
 	if err := w.Client.List(ctx, &pods, client.InNamespace(env.HeadgateNamespace), controllerPods); err != nil || len(pods.Items) == 0 {
 		return seen{}, nil, fmt.Errorf("looking for the pods of Headgate: %d (%w)", len(pods.Items), err)
 	}
 	for i := range pods.Items {
-		if err := w.Client.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(0)); err != nil {
+		pod := &pods.Items[i]
+		if w.Local {
+			if err := killProcess(pod); err != nil {
+				return seen{}, nil, err
+			}
+		} else if err := w.Client.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
 			return seen{}, nil, fmt.Errorf("killing Headgate: %w", err)
 		}
 	}
@@ -121,6 +131,30 @@ func (w *world) killHeadgate(ctx context.Context) (seen, func(context.Context) e
 	return s, func(ctx context.Context) error {
 		return w.Cluster.WaitRolledOut(ctx, env.HeadgateNamespace, "headgate", 2*time.Minute)
 	}, err
+}
+
+// killProcess kills the process of Headgate's container, found by the pod in its cgroup.
+func killProcess(pod *corev1.Pod) error {
+	folders, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		return err
+	}
+	for _, file := range folders {
+		groups, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(groups), string(pod.UID)) { // the process may be gone by now
+			continue
+		}
+		name, err := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
+		if err != nil || strings.TrimSpace(string(name)) != "headgate" {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return err
+		}
+		return syscall.Kill(pid, syscall.SIGKILL)
+	}
+	return fmt.Errorf("no process named headgate belongs to pod %s", pod.Name)
 }
 
 // upgradeHeadgate replaces its pods as a new version does.

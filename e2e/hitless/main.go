@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"headgate.dev/headgate/e2e/env"
 )
 
@@ -71,41 +73,35 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("in namespace %s: %w", space.Name, err)
 	}
 	j, err := w.perform(ctx, o)
+	if j != nil {
+		fmt.Print(j)
+	}
 	if err != nil {
 		return fmt.Errorf("in namespace %s: %w", space.Name, err)
 	}
-	fmt.Print(j)
 	if lost := j.lost(); lost > 0 {
 		return fmt.Errorf("%d requests were lost; namespace %s is kept for looking into", lost, space.Name)
 	}
 	return space.Close(ctx)
 }
 
-// perform makes the changes under load, with the events beside them.
+// perform makes the changes under load, with the events beside them. An error ends it
+// early; the journal then tells how far it came.
 func (w *world) perform(ctx context.Context, o options) (*journal, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	visitors, err := w.visit(ctx, o.rate)
 	if err != nil {
 		return nil, err
 	}
-	defer visitors.stop()
 	j := &journal{}
-	failed := make(chan error, 1)
-	go func() {
-		failed <- w.events(ctx, j, o.rounds)
-	}()
-	if err := w.changes(ctx, j, o); err != nil {
-		return nil, err
-	}
-	if err := <-failed; err != nil {
-		return nil, err
-	}
+	both, stop := errgroup.WithContext(ctx)
+	both.Go(func() error { return w.events(stop, j, o.rounds) })
+	both.Go(func() error { return w.changes(stop, j, o) })
+	err = both.Wait()
 	j.took = time.Since(visitors.begin)
 	for _, r := range visitors.stop() {
 		j.charge(r.name, r.report)
 	}
-	return j, nil
+	return j, err
 }
 
 // changes makes them in turn, one kind after the other.

@@ -114,12 +114,16 @@ const (
 func (w *world) await(ctx context.Context, s seen) error {
 	ctx, cancel := context.WithTimeout(ctx, seenLimit)
 	defer cancel()
+	last := sight{err: errors.New("nothing")}
 	for {
 		look, done := context.WithTimeout(ctx, lookLimit)
-		last := s.look(look)
+		now := s.look(look)
 		done()
-		if s.fits(last) {
+		if s.fits(now) {
 			return nil
+		}
+		if ctx.Err() == nil { // else it is the end that was seen
+			last = now
 		}
 		if !sleep(ctx, lookEvery) {
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {

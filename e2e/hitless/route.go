@@ -107,7 +107,7 @@ func (r *routeState) extra(rule map[string]any) []any {
 	case 4:
 		return filter("RequestHeaderModifier", "requestHeaderModifier", map[string]any{"add": []any{map[string]any{"name": "X-Added", "value": fmt.Sprint(r.change)}}, "remove": []any{"X-Gone"}})
 	case 5:
-		rule["matches"] = []any{map[string]any{"path": map[string]any{"type": "RegularExpression", "value": "/.*"}}}
+		rule["matches"] = []any{map[string]any{"method": "GET"}}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package process
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,6 +32,11 @@ func Launch(cgroup, netns string, argv []string) error {
 	}
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("entering network namespace %s: %w", netns, err)
+	}
+	// A component outlives whoever asked for the cluster, and must not hold open what
+	// that one had: a lock would never be free again.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("closing what was inherited: %w", err)
 	}
 	if err := syscall.Exec(argv[0], argv, os.Environ()); err != nil {
 		return fmt.Errorf("running %s: %w", argv[0], err)
