@@ -119,18 +119,27 @@ func (e *endpoints) collect() {
 	}
 }
 
+// publish makes the endpoints of a Service known, once there is something to know. Of
+// a Service that is gone the last ones stay: a configuration without it is on its way, and
+// until it has arrived requests still come.
 func (e *endpoints) publish(ctx context.Context, service types.NamespacedName, keys map[graph.ClusterKey]bool) error {
 	svc := &corev1.Service{}
 	if err := e.client.Get(ctx, service, svc, client.UnsafeDisableDeepCopy); err != nil {
-		if !apierrors.IsNotFound(err) {
-			return fmt.Errorf("reading Service %s: %w", service, err)
+		if apierrors.IsNotFound(err) {
+			return nil
 		}
-		svc = nil
+		return fmt.Errorf("reading Service %s: %w", service, err)
 	}
 	var list discoveryv1.EndpointSliceList
 	err := e.client.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingFields{indexService: service.Name}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return fmt.Errorf("listing the EndpointSlices of Service %s: %w", service, err)
+	}
+	// Kubernetes makes a slice for every Service that selects pods, also when it selects
+	// none. Without one the Service is so new that its pods are not known yet, or is just
+	// being deleted: neither means that there are none.
+	if len(list.Items) == 0 && len(svc.Spec.Selector) > 0 && svc.Spec.Type != corev1.ServiceTypeExternalName {
+		return nil
 	}
 	slices := make([]*discoveryv1.EndpointSlice, 0, len(list.Items))
 	for i := range list.Items {

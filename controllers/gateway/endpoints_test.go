@@ -29,10 +29,16 @@ func (r *recorder) PublishEndpoints(key graph.ClusterKey, cla *endpointv3.Cluste
 	r.last[key] = cla
 }
 
-// TestAServiceThatComesBackHasItsEndpointsAtOnce deletes a Service and makes it anew. The
-// configuration may notice that before the endpoints' own path does, and must not
-// take the endpoints of the time without a Service for the present ones.
-func TestAServiceThatComesBackHasItsEndpointsAtOnce(t *testing.T) {
+// address is the only endpoint that was published last, or empty.
+func (r *recorder) address(key graph.ClusterKey) string {
+	if endpoints := r.last[key].GetEndpoints(); len(endpoints) == 1 && len(endpoints[0].LbEndpoints) == 1 {
+		return endpoints[0].LbEndpoints[0].GetEndpoint().GetAddress().GetSocketAddress().GetAddress()
+	}
+	return ""
+}
+
+func newEndpointsWorld(t *testing.T) (client.Client, *endpoints, *recorder) {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
@@ -41,39 +47,90 @@ func TestAServiceThatComesBackHasItsEndpointsAtOnce(t *testing.T) {
 		return []string{o.GetLabels()[serviceLabel]}
 	}).Build()
 	server := &recorder{last: map[graph.ClusterKey]*endpointv3.ClusterLoadAssignment{}}
-	e := newEndpoints(c, server)
-	web := types.NamespacedName{Namespace: "default", Name: "web"}
-	key := graph.ClusterKey{Namespace: "default", Service: "shop", Port: 80}
-	used := map[string]graph.ClusterKey{key.Name(): key}
-	service := func() *corev1.Service {
-		return &corev1.Service{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "shop"},
-			Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
-		}
+	return c, newEndpoints(c, server), server
+}
+
+var (
+	webGateway  = types.NamespacedName{Namespace: "default", Name: "web"}
+	shopService = types.NamespacedName{Namespace: "default", Name: "shop"}
+	shopKey     = graph.ClusterKey{Namespace: "default", Service: "shop", Port: 80}
+)
+
+func service(selector map[string]string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "shop"},
+		Spec:       corev1.ServiceSpec{Selector: selector, Ports: []corev1.ServicePort{{Port: 80}}},
 	}
+}
+
+// TestAServiceThatComesBackHasItsEndpointsAtOnce deletes a Service and makes it anew. The
+// configuration may notice that before the endpoints' own path does, and must not
+// take the endpoints of the time before for the present ones. Until the proxies have
+// left the Service, they need those: nothing that they still ask it may fail.
+func TestAServiceThatComesBackHasItsEndpointsAtOnce(t *testing.T) {
+	c, e, server := newEndpointsWorld(t)
+	used := map[string]graph.ClusterKey{shopKey.Name(): shopKey}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	published := func() int { return len(server.last[key].GetEndpoints()) }
-	must(c.Create(t.Context(), service()))
+	must(c.Create(t.Context(), service(nil)))
 	must(c.Create(t.Context(), slice("default", "shop", "10.1.2.3")))
-	must(e.ensure(t.Context(), web, used))
-	if published() != 1 {
-		t.Fatalf("published %v at first", server.last[key])
+	must(e.ensure(t.Context(), webGateway, used))
+	if got := server.address(shopKey); got != "10.1.2.3" {
+		t.Fatalf("published %q at first", got)
 	}
-	must(c.Delete(t.Context(), service()))
-	must(e.ensure(t.Context(), web, map[string]graph.ClusterKey{}))
-	_, err := e.Reconcile(t.Context(), reconcile.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: "shop"}})
+	must(c.Delete(t.Context(), service(nil)))
+	must(c.Delete(t.Context(), slice("default", "shop", "10.1.2.3")))
+	must(e.ensure(t.Context(), webGateway, map[string]graph.ClusterKey{}))
+	_, err := e.Reconcile(t.Context(), reconcile.Request{NamespacedName: shopService})
 	must(err)
-	if published() != 0 {
-		t.Fatalf("published %v without a Service", server.last[key])
+	if got := server.address(shopKey); got != "10.1.2.3" {
+		t.Fatalf("published %q while proxies may still send requests there", got)
 	}
-	must(c.Create(t.Context(), service()))
-	must(e.ensure(t.Context(), web, used))
-	if published() != 1 {
-		t.Errorf("published %v for the Service that came back", server.last[key])
+	must(c.Create(t.Context(), service(nil)))
+	must(c.Create(t.Context(), slice("default", "shop", "10.1.2.4")))
+	must(e.ensure(t.Context(), webGateway, used))
+	if got := server.address(shopKey); got != "10.1.2.4" {
+		t.Errorf("published %q for the Service that came back", got)
+	}
+}
+
+// A Service and the route that moves to it may be written in one breath. Kubernetes
+// finds its pods some milliseconds later, and a proxy that is told that there are none
+// meanwhile answers 503.
+func TestAServiceWithoutSlicesIsNotKnownToHaveNoEndpoints(t *testing.T) {
+	tests := []struct {
+		name     string
+		selector map[string]string
+		want     bool
+	}{
+		{"Kubernetes will make slices for what it selects", map[string]string{"app": "shop"}, false},
+		{"nobody will make slices for a Service that selects nothing", nil, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, e, server := newEndpointsWorld(t)
+			if err := c.Create(t.Context(), service(tt.selector)); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.ensure(t.Context(), webGateway, map[string]graph.ClusterKey{shopKey.Name(): shopKey}); err != nil {
+				t.Fatal(err)
+			}
+			if got := server.last[shopKey] != nil; got != tt.want {
+				t.Errorf("published as having none: %v, want %v", got, tt.want)
+			}
+			if err := c.Create(t.Context(), slice("default", "shop", "10.1.2.3")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := e.Reconcile(t.Context(), reconcile.Request{NamespacedName: shopService}); err != nil {
+				t.Fatal(err)
+			}
+			if got := server.address(shopKey); got != "10.1.2.3" {
+				t.Errorf("published %q once the slice was there", got)
+			}
+		})
 	}
 }

@@ -62,6 +62,9 @@ type State struct {
 	Nack *Nack
 	// Refused is every refusal in force, in order and once each.
 	Refused []Nack
+	// Isolated are the rules that had to be kept away from the proxies so that the
+	// others could go on, in order.
+	Isolated []Isolated
 }
 
 // Server serves the configuration of any number of gateways.
@@ -74,6 +77,13 @@ type Server struct {
 	mu         sync.Mutex
 	targets    map[types.NamespacedName]*target
 	streams    map[types.NamespacedName]map[*stream]bool
+	// away is State.Isolated; searching has the gateways where a refused rule is
+	// looked for.
+	away      map[types.NamespacedName][]Isolated
+	searching map[types.NamespacedName]bool
+	heldBack  map[types.NamespacedName]heldBack
+	// isolations is guarded by publishing.
+	isolations map[types.NamespacedName]isolations
 
 	endpoints endpointStore
 	notifying sync.Mutex
@@ -82,10 +92,14 @@ type Server struct {
 // New makes a Server with nothing published.
 func New(options Options) *Server {
 	return &Server{
-		options:   options,
-		targets:   map[types.NamespacedName]*target{},
-		streams:   map[types.NamespacedName]map[*stream]bool{},
-		endpoints: endpointStore{byCluster: map[string]*resource{}},
+		options:    options,
+		targets:    map[types.NamespacedName]*target{},
+		streams:    map[types.NamespacedName]map[*stream]bool{},
+		away:       map[types.NamespacedName][]Isolated{},
+		searching:  map[types.NamespacedName]bool{},
+		heldBack:   map[types.NamespacedName]heldBack{},
+		isolations: map[types.NamespacedName]isolations{},
+		endpoints:  endpointStore{byCluster: map[string]*resource{}},
 	}
 }
 
@@ -101,10 +115,14 @@ func (s *Server) Publish(snap xds.Snapshot) (version uint64) {
 	present := s.targets[snap.Gateway]
 	s.mu.Unlock()
 	messages := messagesOf(snap)
+	messages[kindRoute] = s.isolated(snap.Gateway, present, messages[kindRoute])
+	messages, invalid := valid(present, messages)
 	if ahead, ok := weightsAhead(present, messages); ok {
 		present = s.replace(snap.Gateway, present, ahead)
 	}
-	return s.replace(snap.Gateway, present, messages).version
+	version = s.replace(snap.Gateway, present, messages).version
+	s.holdBack(snap.Gateway, version, invalid)
+	return version
 }
 
 // replace makes the messages the target after old, and gives it, or old when nothing differs.
@@ -200,6 +218,10 @@ func (s *Server) Withdraw(gateway types.NamespacedName) {
 	defer s.publishing.Unlock()
 	s.mu.Lock()
 	delete(s.targets, gateway)
+	delete(s.away, gateway)
+	delete(s.searching, gateway)
+	delete(s.heldBack, gateway)
+	delete(s.isolations, gateway)
 	streams := slices.Collect(maps.Keys(s.streams[gateway]))
 	s.mu.Unlock()
 	for _, st := range streams {
@@ -239,6 +261,11 @@ func (s *Server) State(gateway types.NamespacedName) State {
 	if t := s.targets[gateway]; t != nil {
 		state.Published, state.Acked, state.Answered = t.version, t.version, t.version
 	}
+	if held := s.heldBack[gateway]; len(held.refused) > 0 {
+		state.Refused = slices.Clone(held.refused)
+		state.Acked = held.since - 1
+	}
+	state.Isolated = slices.Clone(s.away[gateway])
 	for st := range s.streams[gateway] {
 		state.Connected++
 		progress := st.progress.Load()

@@ -31,7 +31,7 @@ type stream struct {
 	wake    chan struct{}
 	// progress is what State reads. onProgress is called after it changed.
 	progress   atomic.Pointer[progress]
-	onProgress func()
+	onProgress func(*progress)
 	log        logr.Logger
 }
 
@@ -57,7 +57,7 @@ func (st *stream) do(change func(*session)) {
 	default:
 	}
 	if before == nil || !before.equal(now) {
-		st.onProgress()
+		st.onProgress(now)
 	}
 }
 
@@ -118,7 +118,7 @@ func (s *Server) attach(gateway types.NamespacedName, node string) *stream {
 	st := &stream{
 		session:    newSession(s.endpoints.get),
 		wake:       make(chan struct{}, 1),
-		onProgress: func() { s.notify(gateway) },
+		onProgress: func(now *progress) { s.progressed(gateway, now) },
 		log:        s.options.Log.WithValues("gateway", gateway, "node", node),
 	}
 	st.progress.Store(&progress{})

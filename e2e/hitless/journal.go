@@ -83,9 +83,9 @@ const (
 
 // row is one line of the table.
 type row struct {
-	kind                    string
+	kind                     string
 	count, lost, misdirected int
-	times                   []time.Duration
+	times                    []time.Duration
 }
 
 // rows sums up by kind. A lost request is charged to the event that went on, or else to
@@ -161,7 +161,7 @@ func compareBool(a, b bool) int {
 }
 
 // shownFailures bounds how many lost requests are listed.
-const shownFailures = 20
+const shownFailures = 40
 
 // String is the table, and the first of the lost requests.
 func (j *journal) String() string {
@@ -179,10 +179,11 @@ func (j *journal) String() string {
 	for _, r := range j.rows() {
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s |\n", r.kind, r.count, r.lost, r.misdirected, quantiles(r.times))
 	}
-	slices.SortFunc(j.failures, func(a, b failure) int { return a.at.Compare(b.at) })
-	for i, f := range j.failures {
+	lost := slices.DeleteFunc(slices.Clone(j.failures), func(f failure) bool { return f.result.Failure == load.Misdirected })
+	slices.SortFunc(lost, func(a, b failure) int { return a.at.Compare(b.at) })
+	for i, f := range lost {
 		if i == shownFailures {
-			fmt.Fprintf(&b, "… and %d more\n", len(j.failures)-i)
+			fmt.Fprintf(&b, "… and %d more\n", len(lost)-i)
 			break
 		}
 		fmt.Fprintf(&b, "%s %s: %s: %s, after %s; during: %s\n", f.at.Format("15:04:05.000"), f.load, f.result.Failure, f.result.Detail,

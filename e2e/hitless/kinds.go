@@ -145,7 +145,7 @@ func (w *world) extraListener() (document string, there, gone seen) {
 	answers := func(s sight) bool { return s.err == nil && s.status == http.StatusOK }
 	switch w.listeners % 4 {
 	case 1:
-		port := w.probe.web(8080, "aside.example", "/")
+		port := w.probe.once(8080, "aside.example")
 		return `{"name":"aside","port":8080,"protocol":"HTTP"}`, seen{port, answers}, seen{port, func(s sight) bool { return s.err != nil }}
 	case 2:
 		host := w.probe.web(80, "aside.example", "/")

@@ -73,6 +73,15 @@ func (p *probe) web(port int, host, path string) func(context.Context) sight {
 	}
 }
 
+// once asks for a host on a port on a connection of its own: kept ones outlive a
+// listener that is removed for the time of its drain.
+func (p *probe) once(port int, host string) func(context.Context) sight {
+	return func(ctx context.Context) sight {
+		fresh := &probe{address: p.address, transport: &http.Transport{DisableKeepAlives: true}}
+		return fresh.web(port, host, "/")(ctx)
+	}
+}
+
 // call makes a gRPC call; its headers come as those of HTTP.
 func (p *probe) call(ctx context.Context) sight {
 	var header metadata.MD
