@@ -115,5 +115,9 @@ figures: ## Measure the table of docs/performance.md on the cluster
 e2e: ## Run the scenarios on the cluster of KUBECONFIG, or on one of our own
 	go run ./internal/stages e2e
 
+.PHONY: hitless
+hitless: ## Change everything 1,000 times under load; HITLESS="-changes 100 -rounds 1" is short
+	go run ./e2e/hitless $(HITLESS)
+
 -include e2e/cluster.mk
 -include e2e/conformance.mk

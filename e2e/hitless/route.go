@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/api/v1beta1"
@@ -33,17 +32,6 @@ type routeState struct {
 	running bool
 	// variant chooses the filters.
 	variant int
-}
-
-// object is an empty object of the route's kind, for patches.
-func (r *routeState) object(namespace string) client.Object {
-	var o client.Object = &gwv1.HTTPRoute{}
-	if r.kind == "GRPCRoute" {
-		o = &gwv1.GRPCRoute{}
-	}
-	o.SetNamespace(namespace)
-	o.SetName(r.name)
-	return o
 }
 
 // apply writes the whole route.

@@ -75,10 +75,16 @@ type attempts struct{}
 
 type attemptsKey struct{}
 
-func (attempts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
-func (attempts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (attempts) HandleConn(context.Context, stats.ConnStats)                       {}
+// TagRPC adds nothing.
+func (attempts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
+// TagConn adds nothing.
+func (attempts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn counts nothing.
+func (attempts) HandleConn(context.Context, stats.ConnStats) {}
+
+// HandleRPC counts the headers that are sent.
 func (attempts) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	if _, is := event.(*stats.OutHeader); !is {
 		return
