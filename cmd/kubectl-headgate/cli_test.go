@@ -26,6 +26,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
 	"headgate.dev/headgate/api/v1beta1"
@@ -65,8 +66,12 @@ func withAPIServer(m *testing.M) (code int, err error) {
 	if out, err := exec.Command("go", "build", "-o", shared.plugin, ".").CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("building the plugin: %w\n%s", err, out)
 	}
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	if err != nil {
+		return 0, fmt.Errorf("looking for the CRDs of the Gateway API: %w", err)
+	}
 	server := envtest.Environment{
-		CRDDirectoryPaths:     []string{"../../charts/headgate/files/crds"},
+		CRDDirectoryPaths:     []string{"../../charts/headgate/files/crds", filepath.Join(strings.TrimSpace(string(module)), "config/crd/standard")},
 		ErrorIfCRDPathMissing: true,
 	}
 	// Stopped also when it did not come up whole: etcd may run already.
@@ -80,7 +85,7 @@ func withAPIServer(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1beta1.AddToScheme(scheme), clientgoscheme.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1beta1.AddToScheme(scheme), clientgoscheme.AddToScheme(scheme), gwv1.Install(scheme)); err != nil {
 		return 0, err
 	}
 	if shared.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {

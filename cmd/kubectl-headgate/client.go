@@ -33,6 +33,7 @@ const resource = "canaries"
 // for by path, without discovery: one command, one request.
 type cluster struct {
 	namespace string
+	config    *rest.Config
 	canaries  rest.Interface
 	core      kubernetes.Interface
 }
@@ -54,6 +55,7 @@ func (a *app) connect() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	base := config
 	scheme := runtime.NewScheme()
 	if err := v1beta1.AddToScheme(scheme); err != nil {
 		return nil, err
@@ -66,7 +68,7 @@ func (a *app) connect() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{namespace: namespace, canaries: canaries, core: core}, nil
+	return &cluster{namespace: namespace, config: base, canaries: canaries, core: core}, nil
 }
 
 func (c *cluster) get(ctx context.Context, name string) (*v1beta1.Canary, error) {

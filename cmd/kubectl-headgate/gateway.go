@@ -24,7 +24,7 @@ the API server as kubectl port-forward does. translate needs no cluster.`,
 		Args:    onlyCommands,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.translateCommand())
+	cmd.AddCommand(a.gatewayListCommand(), a.gatewayStatusCommand(), a.routesCommand(), a.configCommand(), a.gatewayWhyCommand(), a.translateCommand())
 	return cmd
 }
 

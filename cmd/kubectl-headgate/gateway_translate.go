@@ -129,8 +129,13 @@ func (a *app) printTranslation(w *world.World, g *graph.Graph, findings []explai
 		}
 		all = append(all, translation{gw.Key.String(), document})
 	}
-	if o.output == "json" {
-		return a.printPlain(all, o.output)
+	return a.printTranslations(all, o.output)
+}
+
+// printTranslations prints a list as JSON, or documents of YAML.
+func (a *app) printTranslations(all []translation, output string) error {
+	if output == "json" {
+		return a.printPlain(all, output)
 	}
 	for i, t := range all {
 		if i > 0 {

@@ -149,13 +149,17 @@ func labelValue(name string) string {
 	return shorten(name, name)
 }
 
-// selector picks the pods of a Gateway.
-func selector(gw *graph.Gateway) map[string]string {
+// PodLabels are on the pods of the proxies of the Gateway of that name, and on no
+// others of its namespace.
+func PodLabels(gateway string) map[string]string {
 	return map[string]string{
 		"app.kubernetes.io/name": "headgate-proxy",
-		gwv1.GatewayNameLabelKey: labelValue(gw.Key.Name),
+		gwv1.GatewayNameLabelKey: labelValue(gateway),
 	}
 }
+
+// selector picks the pods of a Gateway.
+func selector(gw *graph.Gateway) map[string]string { return PodLabels(gw.Key.Name) }
 
 // labels are ours over those that the Gateway's owner asks for.
 func labels(gw *graph.Gateway) map[string]string {

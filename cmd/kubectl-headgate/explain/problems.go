@@ -7,13 +7,11 @@
 package explain
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/cmd/kubectl-headgate/world"
@@ -79,8 +77,15 @@ func Problems(w *world.World, g *graph.Graph) []Finding {
 		name := "Gateway " + gw.Key.String()
 		add(name, "", gw.Problems)
 		for _, l := range gw.Listeners {
-			add(name, fmt.Sprintf("listener %s", l.Name), l.Problems)
+			of := name
+			if l.Set != nil {
+				of = "ListenerSet " + l.Set.Key.String()
+			}
+			add(of, fmt.Sprintf("listener %s", l.Name), l.Problems)
 		}
+	}
+	for _, set := range g.ListenerSets {
+		add("ListenerSet "+set.Key.String(), "", set.Problems)
 	}
 	for _, r := range g.Routes {
 		name := routeName(r)
@@ -181,6 +186,9 @@ func parentGates(w *world.World, namespace string, ref gwv1.ParentReference) []G
 		return []Gate{{false, text + ": correct name and namespace of the parentRef, or create it"}}
 	}
 	gates := []Gate{{true, fmt.Sprintf("%s %s exists", kind, key)}}
+	if set, ok := parent.(*gwv1.ListenerSet); ok {
+		return append(gates, parentGates(w, set.Namespace, world.ParentOfSet(set))...)
+	}
 	gw, ok := parent.(*gwv1.Gateway)
 	if !ok {
 		return gates
@@ -244,25 +252,15 @@ func refText(namespace string, ref gwv1.ParentReference) string {
 }
 
 // programmed reads what the route's status says about a parentRef and the proxies.
-func programmed(route client.Object, ref gwv1.ParentReference, controller, condition string) (status, message string) {
-	data, err := json.Marshal(route)
-	if err != nil {
-		return "", ""
-	}
-	var read struct {
-		Status gwv1.RouteStatus `json:"status"`
-	}
-	if err := json.Unmarshal(data, &read); err != nil {
-		return "", ""
-	}
-	for _, p := range read.Status.Parents {
-		if string(p.ControllerName) != controller || refText(route.GetNamespace(), p.ParentRef) != refText(route.GetNamespace(), ref) {
+func programmed(route world.Route, ref gwv1.ParentReference, controller, condition string) (status, message string) {
+	for _, p := range route.Status().Parents {
+		if string(p.ControllerName) != controller || refText(route.Key.Namespace, p.ParentRef) != refText(route.Key.Namespace, ref) {
 			continue
 		}
 		for _, c := range p.Conditions {
 			if c.Type == condition {
-				if c.ObservedGeneration < route.GetGeneration() {
-					return "Unknown", fmt.Sprintf("the status is about generation %d, the route is at %d", c.ObservedGeneration, route.GetGeneration())
+				if generation := route.Source.GetGeneration(); c.ObservedGeneration < generation {
+					return "Unknown", fmt.Sprintf("the status is about generation %d, the route is at %d", c.ObservedGeneration, generation)
 				}
 				return string(c.Status), c.Message
 			}

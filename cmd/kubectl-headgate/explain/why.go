@@ -62,6 +62,13 @@ func Why(w *world.World, g *graph.Graph, route world.Route) Answer {
 		a.Parents = append(a.Parents, p)
 	}
 	if node != nil {
+		for _, at := range node.Parents {
+			if at.Default {
+				p := Parent{Ref: refText(route.Key.Namespace, at.Ref) + " (a default Gateway)"}
+				p.fill(w, route, at)
+				a.Parents = append(a.Parents, p)
+			}
+		}
 		a.Rules = ruleGates(node)
 	}
 	return a
@@ -72,7 +79,7 @@ func parentOf(r *graph.Route, ref gwv1.ParentReference) *graph.Parent {
 		return nil
 	}
 	for _, p := range r.Parents {
-		if reflect.DeepEqual(p.Ref, ref) {
+		if !p.Default && reflect.DeepEqual(p.Ref, ref) {
 			return p
 		}
 	}
@@ -87,6 +94,9 @@ func (p *Parent) fill(w *world.World, route world.Route, at *graph.Parent) {
 		}
 		p.Gates = append(p.Gates, Gate{false, "the Gateway is not accepted: " + problem.Message})
 	}
+	if at.Set != nil {
+		p.Gates = append(p.Gates, gates(at.Set.Problems)...)
+	}
 	p.Attached = at.Accepted
 	named := false
 	for _, c := range at.Candidates {
@@ -99,7 +109,7 @@ func (p *Parent) fill(w *world.World, route world.Route, at *graph.Parent) {
 	if !p.Attached {
 		return
 	}
-	switch status, message := programmed(route.Source, at.Ref, w.Resources.ControllerName, v1beta1.RouteConditionProgrammed); status {
+	switch status, message := programmed(route, at.Ref, w.Resources.ControllerName, v1beta1.RouteConditionProgrammed); status {
 	case "":
 	case "True":
 		p.Gates = append(p.Gates, Gate{true, "every connected proxy has confirmed the route"})

@@ -5,6 +5,7 @@ package world
 
 import (
 	"encoding/json"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -98,4 +99,9 @@ func endpointSlices() Kind {
 		decode: decoder[discoveryv1.EndpointSlice],
 		put:    func(w *World, o client.Object) { w.slices = append(w.slices, o.(*discoveryv1.EndpointSlice)) },
 	}
+}
+
+// IsRoute tells whether the kind is one of routes.
+func (k Kind) IsRoute() bool {
+	return k.Group == gwv1.GroupName && strings.HasSuffix(k.Name, "Route")
 }

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"headgate.dev/headgate/dataplane/graph"
 )
 
 // Route is a route of any kind.
@@ -49,4 +51,32 @@ func parentRefs(o client.Object) []gwv1.ParentReference {
 		return nil
 	}
 	return route.Spec.ParentRefs
+}
+
+// Status is that of the route, which routes of every kind have in common.
+func (r Route) Status() gwv1.RouteStatus {
+	var route struct {
+		Status gwv1.RouteStatus `json:"status"`
+	}
+	data, err := json.Marshal(r.Source)
+	if err != nil || json.Unmarshal(data, &route) != nil {
+		return gwv1.RouteStatus{}
+	}
+	return route.Status
+}
+
+// Leads tells whether a parentRef of the route leads to the Gateway, by itself or
+// through a ListenerSet.
+func (w *World) Leads(r Route, ref gwv1.ParentReference, gateway types.NamespacedName) bool {
+	parent, known := graph.ParentOf(r.Key.Namespace, ref)
+	if set := w.Resources.ListenerSets[parent.NamespacedName]; known && parent.Kind == "ListenerSet" && set != nil {
+		parent, known = graph.ParentOf(set.Namespace, ParentOfSet(set))
+	}
+	return known && parent.Kind == "Gateway" && parent.NamespacedName == gateway
+}
+
+// ParentOfSet is the parentRef of a ListenerSet in the form that routes have.
+func ParentOfSet(set *gwv1.ListenerSet) gwv1.ParentReference {
+	ref := set.Spec.ParentRef
+	return gwv1.ParentReference{Group: ref.Group, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
 }
