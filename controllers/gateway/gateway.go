@@ -102,17 +102,18 @@ func Add(mgr ctrl.Manager, o Options) error {
 	}
 	e := newEndpoints(mgr.GetClient(), o.Server)
 	r := &reconciler{
-		client:     mgr.GetClient(),
-		direct:     mgr.GetAPIReader(),
-		options:    o,
-		controller: v1beta1.ControllerName,
-		endpoints:  e,
-		secrets:    newSecrets(mgr.GetClient(), mgr.GetAPIReader()),
-		published:  map[types.NamespacedName]*published{},
-		identities: map[types.NamespacedName]pki.Identity{},
-		applied:    map[objectKey]applied{},
-		proxies:    map[types.NamespacedName]proxies{},
-		written:    newWritten(),
+		client:       mgr.GetClient(),
+		direct:       mgr.GetAPIReader(),
+		options:      o,
+		controller:   v1beta1.ControllerName,
+		endpoints:    e,
+		secrets:      newSecrets(mgr.GetClient(), mgr.GetAPIReader(), o.Now),
+		published:    map[types.NamespacedName]*published{},
+		identities:   map[types.NamespacedName]pki.Identity{},
+		applied:      map[objectKey]applied{},
+		proxies:      map[types.NamespacedName]proxies{},
+		written:      newWritten(),
+		lateServices: newLate(mgr.GetAPIReader(), o.Now, newService),
 	}
 	world, err := controller.New("gateway", mgr, controller.Options{Reconciler: r, MaxConcurrentReconciles: 1})
 	if err != nil {

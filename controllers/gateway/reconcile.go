@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,6 +34,8 @@ type reconciler struct {
 	endpoints  *endpoints
 	secrets    *secrets
 	written    *written
+	// lateServices are those that the cache does not have, any more or yet.
+	lateServices *late[*corev1.Service]
 
 	// graph is that of the last pass over the world.
 	graph *graph.Graph
@@ -57,7 +60,11 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("gathering resources: %w", err)
 	}
-	r.graph = graph.Build(resources)
+	g, late, err := r.build(ctx, resources)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("building the graph: %w", err)
+	}
+	r.graph = g
 	published := r.publish(ctx, r.graph)
 	if r.patience.IsZero() { // else it would never end while the world keeps changing
 		r.patience = r.options.Now().Add(ackPatience)
@@ -65,8 +72,10 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	due, applied := r.applyAll(ctx, r.graph, resources)
 	removed := r.removeLeftovers(ctx, resources)
 	result, recorded := r.record(ctx)
-	if result.RequeueAfter == 0 {
-		result.RequeueAfter = due
+	for _, again := range []time.Duration{due, late, r.secrets.due} {
+		if again > 0 && (result.RequeueAfter == 0 || again < result.RequeueAfter) {
+			result.RequeueAfter = again
+		}
 	}
 	// A part that failed does not keep the others from being done.
 	return result, errors.Join(published, applied, removed, recorded)

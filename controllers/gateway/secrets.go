@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,10 +24,16 @@ type secrets struct {
 	mu     sync.Mutex
 	wanted map[types.NamespacedName]bool
 	known  map[types.NamespacedName]*corev1.Secret
+	late   *late[*corev1.Secret]
+	// due is the time after which to read again what is gone, 0 for never.
+	due time.Duration
 }
 
-func newSecrets(cache, direct client.Reader) *secrets {
-	return &secrets{cache: cache, direct: direct, wanted: map[types.NamespacedName]bool{}, known: map[types.NamespacedName]*corev1.Secret{}}
+func newSecrets(cache, direct client.Reader, now func() time.Time) *secrets {
+	return &secrets{
+		cache: cache, direct: direct, wanted: map[types.NamespacedName]bool{}, known: map[types.NamespacedName]*corev1.Secret{},
+		late: newLate(direct, now, func() *corev1.Secret { return &corev1.Secret{} }),
+	}
 }
 
 // wants tells whether a change of the Secret is news.
@@ -46,17 +53,23 @@ func (s *secrets) read(ctx context.Context, wanted []types.NamespacedName) (map[
 	s.mu.Lock()
 	s.wanted = set
 	s.mu.Unlock()
-	found := map[types.NamespacedName]*corev1.Secret{}
+	found, cached := map[types.NamespacedName]*corev1.Secret{}, map[types.NamespacedName]bool{}
 	for _, key := range wanted {
 		secret, err := s.get(ctx, key)
 		if err != nil {
 			return nil, err
+		}
+		if cached[key] = secret != nil; !cached[key] {
+			if secret, _, err = s.late.find(ctx, key); err != nil {
+				return nil, err
+			}
 		}
 		if secret != nil {
 			found[key] = secret
 		}
 	}
 	s.known = found
+	s.due = s.late.settle(found, func(key types.NamespacedName) bool { return cached[key] })
 	return found, nil
 }
 
