@@ -65,3 +65,7 @@ const (
 // writes on a route, that is True once every connected proxy has acknowledged
 // the route at observedGeneration.
 const RouteConditionProgrammed = "headgate.dev/Programmed"
+
+// ReasonRuleRefused is the reason of RouteConditionProgrammed and of an event on a route
+// of which the proxies refuse a rule. The rule answers 500; everything else is served.
+const ReasonRuleRefused = "RuleRefused"

@@ -113,6 +113,8 @@ func Add(mgr ctrl.Manager, o Options) error {
 		applied:      map[objectKey]applied{},
 		proxies:      map[types.NamespacedName]proxies{},
 		written:      newWritten(),
+		events:       mgr.GetEventRecorder("headgate.dev/gateway"),
+		told:         map[string]bool{},
 		lateServices: newLate(mgr.GetAPIReader(), o.Now, newService),
 	}
 	world, err := controller.New("gateway", mgr, controller.Options{Reconciler: r, MaxConcurrentReconciles: 1})

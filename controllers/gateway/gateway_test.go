@@ -83,6 +83,7 @@ type fakeServer struct {
 	versions  map[types.NamespacedName]uint64
 	acked     map[types.NamespacedName]uint64
 	nack      *server.Nack
+	isolated  []server.Isolated
 	endpoints map[graph.ClusterKey]int
 	withdrawn map[types.NamespacedName]bool
 }
@@ -119,10 +120,19 @@ func (f *fakeServer) State(gateway types.NamespacedName) server.State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	state := server.State{Connected: 1, Published: f.versions[gateway], Acked: f.acked[gateway], Answered: f.acked[gateway], Nack: f.nack}
+	state.Isolated = f.isolated
 	if f.nack != nil {
 		state.Refused, state.Answered = []server.Nack{*f.nack}, state.Published
 	}
 	return state
+}
+
+// refuse lets the proxies refuse rules, and nothing else.
+func (f *fakeServer) refuse(rules ...server.Isolated) {
+	f.mu.Lock()
+	f.isolated = rules
+	f.mu.Unlock()
+	f.changes.Notify(types.NamespacedName{})
 }
 
 // release lets the proxies acknowledge everything from now on, or nothing new.

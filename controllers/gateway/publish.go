@@ -99,10 +99,19 @@ func (r *reconciler) programmed() status.Programmed {
 		s := status.State{
 			Addresses: infra.addresses, Ready: infra.ready, Problem: infra.problem,
 			Acked: state.Acked, Answered: state.Answered, Since: map[status.ObjectKey]uint64{},
-			Harmed: map[status.ObjectKey]string{},
+			Harmed: map[status.ObjectKey]string{}, Refused: map[status.ObjectKey][]graph.Problem{},
 		}
 		for object, c := range p.since {
 			s.Since[object] = c.version
+		}
+		for _, i := range state.Isolated {
+			route := status.ObjectKey{Kind: string(i.Rule.Kind), NamespacedName: i.Rule.Route}
+			if i.Searching {
+				delete(s.Since, route) // it is not served yet, whatever the proxies confirm
+				s.Harmed[route] = "the proxies refused the route table with this route in it; the rule to blame is being looked for: " + i.Message
+				continue
+			}
+			s.Refused[route] = append(s.Refused[route], graph.RuleRefused(i.Rule.Index, i.Message))
 		}
 		for i := len(state.Refused) - 1; i >= 0; i-- { // the first has the last word
 			nack := state.Refused[i]

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -34,6 +35,9 @@ type reconciler struct {
 	endpoints  *endpoints
 	secrets    *secrets
 	written    *written
+	events     events.EventRecorder
+	// told are the refusals that an event was written for.
+	told map[string]bool
 	// lateServices are those that the cache does not have, any more or yet.
 	lateServices *late[*corev1.Service]
 
@@ -102,7 +106,9 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 	}
 	r.patience = time.Time{}
 	r.useLatest()
-	updates := status.Updates(r.graph, r.programmed(), r.controller, metav1.NewTime(r.options.Now()))
+	programmed := r.programmed()
+	r.tell(programmed)
+	updates := status.Updates(r.graph, programmed, r.controller, metav1.NewTime(r.options.Now()))
 	conflicts := make([]bool, len(updates))
 	failures := make([]error, len(updates))
 	var writers errgroup.Group

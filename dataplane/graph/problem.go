@@ -181,6 +181,12 @@ func rulesDropped(messages string) Problem {
 		"Dropped Rule: requests that match it are answered with 500: %s", messages)
 }
 
+// RuleRefused is the one problem that Build cannot see: the proxies refuse a rule.
+func RuleRefused(index int, message string) Problem {
+	return problem(gwv1.RouteConditionPartiallyInvalid, gwv1.RouteReasonUnsupportedValue,
+		"Dropped Rule: requests that match spec.rules[%d] are answered with 500, because the proxies refuse it: %s", index, message)
+}
+
 func backendKindInvalid(field, group, kind string) Problem {
 	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonInvalidKind,
 		"%s names a %s of group %q: only Services of the core group (\"\") are supported", field, kind, group)

@@ -22,6 +22,8 @@ type Isolated struct {
 	Rule xds.Rule
 	// Message is Envoy's sentence.
 	Message string
+	// Searching says that the rule is one of several of which one is bad.
+	Searching bool
 }
 
 // isolations are the searches of one gateway, by the name of their route table.
@@ -61,7 +63,7 @@ func (s *Server) replaced(gateway types.NamespacedName, routes map[string]proto.
 			routes[name] = i.table()
 			searching = searching || !i.settled()
 			for rule, message := range i.away() {
-				away = append(away, Isolated{Rule: rule, Message: message})
+				away = append(away, Isolated{Rule: rule, Message: message, Searching: i.bad[rule] == nil})
 			}
 		}
 		slices.SortFunc(away, func(a, b Isolated) int {

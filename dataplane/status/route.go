@@ -81,12 +81,14 @@ func parentStatus(r *graph.Route, parent *graph.Parent, existing []metav1.Condit
 	c := newConditions(existing, r.Source.GetGeneration(), now)
 	c.judge(accepted, string(gwv1.RouteReasonAccepted), parent.Problems, r.Problems)
 	c.judge(string(gwv1.RouteConditionResolvedRefs), string(gwv1.RouteReasonResolvedRefs), referenceProblems(r))
+	state := p[parent.Gateway.Key]
 	if c.isTrue(accepted) {
-		setOrRemove(c, string(gwv1.RouteConditionPartiallyInvalid), r.Problems)
+		refused := state.Refused[ObjectKey{Kind: string(r.Kind), NamespacedName: r.Key}]
+		setOrRemove(c, string(gwv1.RouteConditionPartiallyInvalid), slices.Concat(r.Problems, refused))
 	} else { // it must not stand on a route that is not accepted
 		c.list = removeCondition(c.list, string(gwv1.RouteConditionPartiallyInvalid))
 	}
-	setRouteProgrammed(c, r, parent, p[parent.Gateway.Key])
+	setRouteProgrammed(c, r, parent, state)
 	return gwv1.RouteParentStatus{
 		ParentRef: *parent.Ref.DeepCopy(), ControllerName: gwv1.GatewayController(controllerName), Conditions: c.list,
 	}
@@ -126,6 +128,9 @@ func setRouteProgrammed(c *conditions, r *graph.Route, parent *graph.Parent, sta
 		set(metav1.ConditionFalse, reasonInvalid, "the route is not accepted")
 	case !parent.Gateway.Valid || !served:
 		set(metav1.ConditionFalse, reasonPending, fmt.Sprintf("Gateway %s has no valid listener for the route: see its status", parent.Gateway.Key))
+	case len(state.Refused[key]) > 0:
+		_, message, _ := sumUp(string(gwv1.RouteConditionPartiallyInvalid), state.Refused[key])
+		set(metav1.ConditionFalse, v1beta1.ReasonRuleRefused, message)
 	case c.isTrue(v1beta1.RouteConditionProgrammed),
 		state.acknowledged(key):
 		set(metav1.ConditionTrue, reasonProgrammed, "")

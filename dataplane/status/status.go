@@ -49,6 +49,8 @@ type State struct {
 	// Harmed are the objects whose configuration is, in part, what was refused, each
 	// with the proxies' sentence. All others are served as if nothing had been refused.
 	Harmed map[ObjectKey]string
+	// Refused are the rules that the proxies do not serve, of each route.
+	Refused map[ObjectKey][]graph.Problem
 	// Problem says why the proxies could not be set up, or is empty.
 	Problem string
 }
@@ -62,7 +64,7 @@ type ObjectKey struct {
 // acknowledged tells whether the proxies confirmed an object's present generation.
 func (s State) acknowledged(key ObjectKey) bool {
 	since, published := s.Since[key]
-	return published && since > 0 && (s.Acked >= since || s.Answered >= since && s.Harmed[key] == "")
+	return published && since > 0 && len(s.Refused[key]) == 0 && (s.Acked >= since || s.Answered >= since && s.Harmed[key] == "")
 }
 
 // Updates gives the statuses to be written, Gateway classes first, then Gateways,

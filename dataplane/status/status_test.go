@@ -253,6 +253,9 @@ func TestProgrammed(t *testing.T) {
 			s.Refusal, s.Acked, s.Answered = "bad", 4, 5
 			s.Harmed = map[ObjectKey]string{{Kind: "HTTPRoute", NamespacedName: routeKey}: "bad"}
 		}, nil, "Invalid", "Pending"},
+		{"not when the proxies refuse one of its rules, also if they did not before", func(s *State) {
+			s.Refused = map[ObjectKey][]graph.Problem{{Kind: "HTTPRoute", NamespacedName: routeKey}: {graph.RuleRefused(0, "bad")}}
+		}, yes, "Programmed", v1beta1.ReasonRuleRefused},
 		{"also while the proxies refuse what is another's", func(s *State) { s.Refusal, s.Acked, s.Answered = "bad", 2, 5 }, nil, "Invalid", "Programmed"},
 		{"not when the infrastructure failed", func(s *State) { s.Problem = "quota" }, nil, "NoResources", "Programmed"},
 	}
