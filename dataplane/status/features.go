@@ -17,6 +17,7 @@ func SupportedFeatures() []features.FeatureName {
 		features.SupportGatewayPort8080,
 		features.SupportGatewayInfrastructure,
 		features.SupportGatewayAddressEmpty,
+		features.SupportGatewayStaticAddresses,
 		features.SupportGatewayHTTPListenerIsolation,
 		features.SupportGatewayRouteHostnameIntersectionPrecedence,
 		features.SupportReferenceGrant,
