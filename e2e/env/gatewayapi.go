@@ -53,6 +53,10 @@ func (c *Cluster) InstallGatewayAPI(ctx context.Context, channel string) error {
 			return err
 		}
 	}
+	return c.applyGatewayAPI(ctx, objects)
+}
+
+func (c *Cluster) applyGatewayAPI(ctx context.Context, objects []*unstructured.Unstructured) error {
 	for _, object := range objects {
 		if err := c.applyCRD(ctx, object); err != nil {
 			return err
@@ -68,6 +72,42 @@ func (c *Cluster) InstallGatewayAPI(ctx context.Context, channel string) error {
 	}
 	return nil
 }
+
+// SwitchGatewayAPI makes the CRDs those of exactly one channel. The way from
+// Experimental to Standard drops fields and kinds, with what is stored in them: it is
+// gone on our own node only.
+func (c *Cluster) SwitchGatewayAPI(ctx context.Context, channel string) error {
+	objects, err := c.gatewayAPI(ctx, channel)
+	if err != nil {
+		return err
+	}
+	has, err := c.gatewayAPIChannel(ctx, objects[0].GetAnnotations()[versionAnnotation])
+	if err != nil {
+		return err
+	}
+	if has != Experimental || channel != Standard {
+		return c.InstallGatewayAPI(ctx, channel)
+	}
+	if !c.Local {
+		return fmt.Errorf("the cluster has the CRDs of channel %s: run with that channel, or install %s ones, which loses what is stored in their fields", has, channel)
+	}
+	var crds apiextensionsv1.CustomResourceDefinitionList
+	if err := c.Client.List(ctx, &crds); err != nil {
+		return fmt.Errorf("listing CRDs: %w", err)
+	}
+	for _, crd := range crds.Items {
+		if crd.Spec.Group != experimentalGroup {
+			continue
+		}
+		if err := client.IgnoreNotFound(c.Client.Delete(ctx, &crd)); err != nil {
+			return fmt.Errorf("deleting CRD %s: %w", crd.Name, err)
+		}
+	}
+	return c.applyGatewayAPI(ctx, objects)
+}
+
+// experimentalGroup has kinds that are in channel Experimental only.
+const experimentalGroup = "gateway.networking.x-k8s.io"
 
 // gatewayAPI reads the objects of a channel out of the Gateway API's Go module.
 func (c *Cluster) gatewayAPI(ctx context.Context, channel string) ([]*unstructured.Unstructured, error) {

@@ -64,6 +64,25 @@ func TestInstallGatewayAPI(t *testing.T) {
 			t.Errorf("%s: the cluster has %s, want %s", step.name, got, step.want)
 		}
 	}
+	if err := c.SwitchGatewayAPI(t.Context(), Standard); err != nil {
+		t.Fatal(err)
+	}
+	if got := has(); got != Standard {
+		t.Errorf("after switching, the cluster has %s, want %s", got, Standard)
+	}
+	var crds apiextensionsv1.CustomResourceDefinitionList
+	if err := api.List(t.Context(), &crds); err != nil {
+		t.Fatal(err)
+	}
+	for _, crd := range crds.Items {
+		if crd.Annotations[channelAnnotation] != Standard && crd.DeletionTimestamp == nil {
+			t.Errorf("CRD %s is of channel %s", crd.Name, crd.Annotations[channelAnnotation])
+		}
+	}
+	c.Local = false
+	if err := c.SwitchGatewayAPI(t.Context(), Standard); err != nil {
+		t.Error("a cluster that has the channel already is refused:", err)
+	}
 	if err := c.InstallGatewayAPI(t.Context(), "stable"); err == nil {
 		t.Error("an unknown channel is accepted")
 	}

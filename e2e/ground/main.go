@@ -5,7 +5,7 @@
 // test suites from elsewhere: it installs the Gateway API's CRDs and Headgate, makes
 // the images that are named, and prints the kubeconfig.
 //
-//	go run ./e2e/ground [-channel standard|experimental] [image ...]
+//	go run ./e2e/ground [-channel standard|experimental [-exact]] [image ...]
 package main
 
 import (
@@ -28,21 +28,26 @@ import (
 
 func main() {
 	channel := flag.String("channel", env.Standard, "channel of the Gateway API's CRDs: standard or experimental")
+	exact := flag.Bool("exact", false, "have this channel and no other, also where experimental CRDs would do for standard")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := prepare(ctx, *channel, flag.Args()); err != nil {
+	if err := prepare(ctx, *channel, *exact, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "ground:", err)
 		os.Exit(1)
 	}
 }
 
-func prepare(ctx context.Context, channel string, images []string) error {
+func prepare(ctx context.Context, channel string, exact bool, images []string) error {
 	c, err := env.Connect(ctx, os.Stderr)
 	if err != nil {
 		return err
 	}
-	if err := c.InstallGatewayAPI(ctx, channel); err != nil {
+	install := c.InstallGatewayAPI
+	if exact {
+		install = c.SwitchGatewayAPI
+	}
+	if err := install(ctx, channel); err != nil {
 		return err
 	}
 	for _, image := range images {
