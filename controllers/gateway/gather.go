@@ -23,6 +23,9 @@ func (r *reconciler) gather(ctx context.Context) (graph.Resources, error) {
 		return graph.Resources{}, err
 	}
 	var err error
+	if res.Definitions, err = r.kinds.definitions(ctx); err != nil {
+		return graph.Resources{}, err
+	}
 	if res.Secrets, err = r.secrets.read(ctx, graph.WantedSecrets(res)); err != nil {
 		return graph.Resources{}, err
 	}

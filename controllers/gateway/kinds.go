@@ -11,7 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -190,6 +192,22 @@ func listOf(scheme *runtime.Scheme, object client.Object) (client.ObjectList, er
 
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch
 
+// definitions are the metadata of the cluster's CRDs of the Gateway API, by name.
+func (k *kinds) definitions(ctx context.Context) (map[string]*metav1.PartialObjectMetadata, error) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(schema.FromAPIVersionAndKind("apiextensions.k8s.io/v1", "CustomResourceDefinitionList"))
+	if err := k.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing the definitions of kinds: %w", err)
+	}
+	out := map[string]*metav1.PartialObjectMetadata{}
+	for i := range list.Items {
+		if d := &list.Items[i]; isGatewayAPI(d.Name) && d.DeletionTimestamp == nil {
+			out[d.Name] = d
+		}
+	}
+	return out, nil
+}
+
 // addDiscovery looks again for the missing kinds whenever a definition of the
 // Gateway API appears or changes.
 func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
@@ -207,6 +225,10 @@ func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
 	definitions := metadata("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 	if err := c.Watch(source.Kind(mgr.GetCache(), client.Object(definitions), one, ours)); err != nil {
 		return fmt.Errorf("watching the definitions of kinds: %w", err)
+	}
+	// Their versions and channel are part of the classes' statuses.
+	if err := k.world.Watch(watch(mgr.GetCache(), definitions, ours, predicate.AnnotationChangedPredicate{})); err != nil {
+		return fmt.Errorf("watching the definitions of kinds for the gateway controller: %w", err)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func Build(r Resources) *Graph {
 	classes := map[string]*Class{}
 	for _, name := range slices.Sorted(maps.Keys(r.GatewayClasses)) {
 		if src := r.GatewayClasses[name]; src != nil && string(src.Spec.ControllerName) == r.ControllerName {
-			classes[name] = buildClass(src)
+			classes[name] = buildClass(src, r.Definitions)
 			g.Classes = append(g.Classes, classes[name])
 		}
 	}

@@ -3,13 +3,21 @@
 
 package graph
 
-import gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
 
-func buildClass(src *gwv1.GatewayClass) *Class {
+func buildClass(src *gwv1.GatewayClass, definitions map[string]*metav1.PartialObjectMetadata) *Class {
 	c := &Class{Source: src}
 	if src.Spec.ParametersRef != nil {
 		c.Problems = append(c.Problems, classParametersUnsupported())
 	}
 	c.Valid = len(c.Problems) == 0
+	// Definitions of another version are served as well as they can be.
+	var problems []Problem
+	c.Experimental, problems = definitionsOf(definitions)
+	c.Problems = append(c.Problems, problems...)
+	c.VersionKnown = len(definitions) > 0
 	return c
 }

@@ -14,6 +14,7 @@ package graph
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -24,7 +25,10 @@ import (
 // Resources is every object that Build reads. It is never modified.
 type Resources struct {
 	// ControllerName selects the GatewayClasses that are ours.
-	ControllerName  string
+	ControllerName string
+	// Definitions are the metadata of the cluster's CRDs of the Gateway API, by name; empty when
+	// they are not known.
+	Definitions     map[string]*metav1.PartialObjectMetadata
 	GatewayClasses  map[string]*gwv1.GatewayClass
 	Gateways        map[types.NamespacedName]*gwv1.Gateway
 	HTTPRoutes      map[types.NamespacedName]*gwv1.HTTPRoute
@@ -47,6 +51,7 @@ type Resources struct {
 func NewResources(controllerName string) Resources {
 	return Resources{
 		ControllerName:  controllerName,
+		Definitions:     map[string]*metav1.PartialObjectMetadata{},
 		GatewayClasses:  map[string]*gwv1.GatewayClass{},
 		Gateways:        map[types.NamespacedName]*gwv1.Gateway{},
 		HTTPRoutes:      map[types.NamespacedName]*gwv1.HTTPRoute{},
@@ -81,6 +86,11 @@ type Class struct {
 	Source   *gwv1.GatewayClass
 	Valid    bool
 	Problems []Problem
+	// Experimental is true when the cluster has the fields of the experimental channel.
+	Experimental bool
+	// VersionKnown is true when the versions of the cluster's definitions are known; what is
+	// wrong with them is among the Problems, and does not make the class invalid.
+	VersionKnown bool
 }
 
 // Gateway is a Gateway of one of our classes.

@@ -9,10 +9,26 @@ import (
 	"sigs.k8s.io/gateway-api/pkg/features"
 )
 
-// SupportedFeatures is what GatewayClasses publish, sorted as the API asks. It is
-// also what the conformance suite is run with.
-func SupportedFeatures() []features.FeatureName {
-	list := []features.FeatureName{
+// SupportedFeatures is what GatewayClasses publish, sorted as the API asks: without
+// the experimental channel's CRDs only what the standard ones can express. It is also what the
+// conformance suite is run with.
+func SupportedFeatures(experimental bool) []features.FeatureName {
+	list := served()
+	if experimental {
+		list = append(list, servedByExperimental()...)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// servedByExperimental needs fields that only the experimental channel's CRDs have.
+func servedByExperimental() []features.FeatureName {
+	return []features.FeatureName{features.SupportHTTPRouteDestinationPortMatching}
+}
+
+// served needs standard CRDs only.
+func served() []features.FeatureName {
+	return []features.FeatureName{
 		features.SupportGateway,
 		features.SupportGatewayPort8080,
 		features.SupportGatewayInfrastructure,
@@ -43,7 +59,6 @@ func SupportedFeatures() []features.FeatureName {
 		features.SupportHTTPRouteRetryCodes,
 		features.SupportHTTPRouteRetryConnectionError,
 		features.SupportHTTPRouteParentRefPort,
-		features.SupportHTTPRouteDestinationPortMatching,
 		features.SupportHTTPRouteBackendProtocolH2C,
 		features.SupportHTTPRouteBackendProtocolWebSocket,
 		features.SupportHTTPRouteNamedRouteRule,
@@ -55,6 +70,4 @@ func SupportedFeatures() []features.FeatureName {
 		features.SupportGRPCRouteNamedRouteRule,
 		features.SupportGRPCRouteRequestHeaderModifier,
 	}
-	slices.Sort(list)
-	return list
 }

@@ -19,9 +19,15 @@ func classStatus(c *graph.Class, now metav1.Time) gwv1.GatewayClassStatus {
 	status := *c.Source.Status.DeepCopy()
 	conditions := newConditions(status.Conditions, c.Source.Generation, now)
 	conditions.judge(string(gwv1.GatewayClassConditionStatusAccepted), string(gwv1.GatewayClassReasonAccepted), c.Problems)
+	supported := string(gwv1.GatewayClassConditionStatusSupportedVersion)
+	if c.VersionKnown {
+		conditions.judge(supported, string(gwv1.GatewayClassReasonSupportedVersion), c.Problems)
+	} else {
+		conditions.list = removeCondition(conditions.list, supported)
+	}
 	status.Conditions = conditions.list
 	status.SupportedFeatures = nil
-	for _, name := range SupportedFeatures() {
+	for _, name := range SupportedFeatures(c.Experimental) {
 		status.SupportedFeatures = append(status.SupportedFeatures, gwv1.SupportedFeature{Name: gwv1.FeatureName(name)})
 	}
 	return status

@@ -6,6 +6,7 @@ package status
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/gateway-api/pkg/consts"
+	"sigs.k8s.io/gateway-api/pkg/features"
 	"sigs.k8s.io/yaml"
 
 	"headgate.dev/headgate/api/v1beta1"
@@ -330,7 +333,7 @@ func TestRequestedAddresses(t *testing.T) {
 }
 
 func TestSupportedFeaturesAreSortedAndFit(t *testing.T) {
-	list := SupportedFeatures()
+	list := SupportedFeatures(true)
 	if len(list) > 64 {
 		t.Errorf("%d features, the API takes 64", len(list))
 	}
@@ -338,6 +341,49 @@ func TestSupportedFeaturesAreSortedAndFit(t *testing.T) {
 		if list[i-1] >= list[i] {
 			t.Errorf("%s stands before %s: sorted and once each, please", list[i-1], list[i])
 		}
+	}
+	standard := SupportedFeatures(false)
+	for _, f := range features.AllFeatures.UnsortedList() {
+		if !slices.Contains(list, f.Name) {
+			continue
+		}
+		if want := f.Channel == features.FeatureChannelStandard; slices.Contains(standard, f.Name) != want {
+			t.Errorf("%s is of channel %s: published with standard CRDs %v, want %v", f.Name, f.Channel, !want, want)
+		}
+	}
+}
+
+func TestTheVersionOfTheDefinitions(t *testing.T) {
+	definition := func(version, channel string) *metav1.PartialObjectMetadata {
+		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+			consts.BundleVersionAnnotation: version, consts.ChannelAnnotation: channel,
+		}}}
+	}
+	for _, tt := range []struct {
+		name         string
+		definitions  map[string]*metav1.PartialObjectMetadata
+		want         string
+		experimental bool
+	}{
+		{"not known: nothing is said", nil, "", false},
+		{"ours", map[string]*metav1.PartialObjectMetadata{"gateways.gateway.networking.k8s.io": definition(consts.BundleVersion, "standard")}, "SupportedVersion=True", false},
+		{"the experimental channel", map[string]*metav1.PartialObjectMetadata{"gateways.gateway.networking.k8s.io": definition(consts.BundleVersion, "experimental")}, "SupportedVersion=True", true},
+		{"a patch release of ours", map[string]*metav1.PartialObjectMetadata{"gateways.gateway.networking.k8s.io": definition("v1.7.9", "standard")}, "SupportedVersion=True", false},
+		{"another one is named, and served", map[string]*metav1.PartialObjectMetadata{"gateways.gateway.networking.k8s.io": definition("v1.6.0", "standard")}, "SupportedVersion=False UnsupportedVersion (generation 0): Headgate supports the CRDs of Gateway API v1.7.0 and does what it can with others: the cluster has gateways.gateway.networking.k8s.io (v1.6.0)", false},
+		{"one without a version", map[string]*metav1.PartialObjectMetadata{"tcproutes.gateway.networking.k8s.io": {}}, "SupportedVersion=False", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := resources(t)
+			r.Definitions = tt.definitions
+			class := graph.Build(r).Classes[0]
+			status := classStatus(class, now)
+			if got := strings.Join(lines(status.Conditions), "\n"); !strings.Contains(got, tt.want) || !strings.HasPrefix(got, "Accepted=True") || tt.want == "" && strings.Contains(got, "SupportedVersion") {
+				t.Errorf("conditions\n%s\nwant %q", got, tt.want)
+			}
+			if n := len(SupportedFeatures(tt.experimental)); len(status.SupportedFeatures) != n {
+				t.Errorf("%d features are published, want %d", len(status.SupportedFeatures), n)
+			}
+		})
 	}
 }
 

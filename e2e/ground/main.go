@@ -58,7 +58,7 @@ func prepare(ctx context.Context, channel string, exact bool, images []string) e
 	if err := c.InstallHeadgate(ctx, nil); err != nil {
 		return err
 	}
-	if err := waitPublished(ctx, c); err != nil {
+	if err := waitPublished(ctx, c, channel == env.Experimental); err != nil {
 		return err
 	}
 	_, err = fmt.Println(c.Kubeconfig)
@@ -68,8 +68,8 @@ func prepare(ctx context.Context, channel string, exact bool, images []string) e
 // waitPublished waits until the class publishes the features of this source tree:
 // after an upgrade it shows those of the version before for a moment, and suites
 // choose their tests by them.
-func waitPublished(ctx context.Context, c *env.Cluster) error {
-	want := status.SupportedFeatures()
+func waitPublished(ctx context.Context, c *env.Cluster, experimental bool) error {
+	want := status.SupportedFeatures(experimental)
 	return c.Wait(ctx, "GatewayClass headgate to publish its features", time.Minute, func(ctx context.Context) (bool, string, error) {
 		var class gwv1.GatewayClass
 		if err := c.Client.Get(ctx, client.ObjectKey{Name: "headgate"}, &class); err != nil {
