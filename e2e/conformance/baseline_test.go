@@ -83,4 +83,3 @@ func TestBaselinesNameTestsOfTheSuite(t *testing.T) {
 		}
 	}
 }
-

@@ -31,6 +31,9 @@ func TestEveryKindOfTheGraphCanBeRead(t *testing.T) {
 	}
 	resources := reflect.TypeFor[graph.Resources]()
 	for i := range resources.NumField() {
+		if resources.Field(i).Name == "Definitions" { // of kinds, not objects of one
+			continue
+		}
 		if field := resources.Field(i); field.Type.Kind() == reflect.Map && !readable[field.Type.Elem()] {
 			t.Errorf("graph.Resources.%s: no line of Kinds reads it", field.Name)
 		}
