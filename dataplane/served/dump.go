@@ -215,10 +215,12 @@ func section(raw []byte, into proto.Message) error {
 // lenient finds a message without fields for types that this program does not know.
 type lenient struct{}
 
+// FindMessageByName finds a message that this program knows.
 func (lenient) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
 	return protoregistry.GlobalTypes.FindMessageByName(name)
 }
 
+// FindMessageByURL finds a message, or one without fields in the place of one that this program does not know.
 func (lenient) FindMessageByURL(url string) (protoreflect.MessageType, error) {
 	if known, err := protoregistry.GlobalTypes.FindMessageByURL(url); err == nil {
 		return known, nil
@@ -226,10 +228,12 @@ func (lenient) FindMessageByURL(url string) (protoreflect.MessageType, error) {
 	return (&corev3.AggregatedConfigSource{}).ProtoReflect().Type(), nil
 }
 
+// FindExtensionByName finds an extension that this program knows.
 func (lenient) FindExtensionByName(name protoreflect.FullName) (protoreflect.ExtensionType, error) {
 	return protoregistry.GlobalTypes.FindExtensionByName(name)
 }
 
+// FindExtensionByNumber finds an extension that this program knows.
 func (lenient) FindExtensionByNumber(message protoreflect.FullName, field protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
 	return protoregistry.GlobalTypes.FindExtensionByNumber(message, field)
 }
