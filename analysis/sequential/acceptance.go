@@ -108,3 +108,15 @@ func logMeanExp(logs []float64) float64 {
 	}
 	return most + math.Log(sum/float64(len(logs)))
 }
+
+// UpdateAlone adds a tick in which stable had no traffic to compare with: the rate is
+// one that would not be good enough, above 0 and below 1.
+func (a *Acceptance) UpdateAlone(c *AcceptanceTest, canary Counts, rate, clump float64) bool {
+	if canary.usable() && rate > 0 && rate < 1 {
+		for j, bet := range betterRates() {
+			a.Logs[j] += LogOneArm(canary, rate, bet) / max(clump, 1)
+		}
+		a.Canary.N, a.Canary.X = a.Canary.N+canary.N, a.Canary.X+canary.X
+	}
+	return a.Accepted(c)
+}

@@ -3,11 +3,40 @@
 
 package sequential
 
-import "math"
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+)
 
 // Bucket is a cumulative count of requests that took at most Le seconds.
 type Bucket struct {
 	Le, Count float64
+}
+
+// MarshalJSON writes the pair [Le, Count], with null for a Le of +Inf, which JSON has
+// no number for.
+func (b Bucket) MarshalJSON() ([]byte, error) {
+	if math.IsInf(b.Le, 1) {
+		return json.Marshal([2]any{nil, b.Count})
+	}
+	return json.Marshal([2]float64{b.Le, b.Count})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (b *Bucket) UnmarshalJSON(data []byte) error {
+	var pair [2]*float64
+	if err := json.Unmarshal(data, &pair); err != nil {
+		return fmt.Errorf("a bucket is [upper bound, count]: %w", err)
+	}
+	*b = Bucket{Le: math.Inf(1)}
+	if pair[0] != nil {
+		b.Le = *pair[0]
+	}
+	if pair[1] != nil {
+		b.Count = *pair[1]
+	}
+	return nil
 }
 
 // Edge is one place at which the two arms' latencies are compared: a request of
@@ -21,7 +50,8 @@ type Edge struct {
 // maxEdges is how many places there are at most.
 const maxEdges = 6
 
-func quantiles() [maxEdges]float64 { return [maxEdges]float64{0.5, 0.75, 0.9, 0.95, 0.99, 0.999} }
+// Quantiles are those of stable at which latencies are compared, unless others are asked for.
+func Quantiles() []float64 { return []float64{0.5, 0.75, 0.9, 0.95, 0.99, 0.999} }
 
 const (
 	// leastLearned is how many requests of stable the edges are learned from, and
@@ -43,9 +73,9 @@ func DefaultShift() Shift { return Shift{Ratio: 1.18, Seconds: 0.005} }
 
 // LearnEdges takes the edges from a histogram of stable from before the release,
 // where canary is the bounds of the canary's histogram, ascending. Only real bounds
-// of both histograms are used: an interpolated quantile has no law. Empty: too few
-// requests yet.
-func LearnEdges(stable []Bucket, canary []float64, shift Shift) []Edge {
+// of both histograms are used: an interpolated quantile has no law. Without quantiles those of
+// Quantiles are taken, and never more than six. Empty: too few requests yet.
+func LearnEdges(stable []Bucket, canary []float64, shift Shift, quantiles ...float64) []Edge {
 	if len(stable) == 0 {
 		return nil
 	}
@@ -53,8 +83,11 @@ func LearnEdges(stable []Bucket, canary []float64, shift Shift) []Edge {
 	if n < leastLearned {
 		return nil
 	}
+	if len(quantiles) == 0 {
+		quantiles = Quantiles()
+	}
 	var edges []Edge
-	for _, q := range quantiles() {
+	for _, q := range quantiles[:min(len(quantiles), maxEdges)] {
 		i := 0
 		for stable[i].Count < q*n {
 			i++

@@ -85,3 +85,52 @@ func (c *Completions) Update(b Bound, t Tick, clump float64) bool {
 	c.step(&logs, len(bets), t.Weight, clump, b)
 	return c.Crossed
 }
+
+// UpdateAlone adds a tick in which stable had no traffic to compare with: the rate is
+// the largest one that is tolerable then, above 0 and below 1. It goes on with the same
+// evidence, so the two together are wrong no more often than alpha.
+func (r *Regression) UpdateAlone(c *RegressionTest, canary Counts, rate, clump float64) bool {
+	if !canary.usable() || !(rate > 0 && rate < 1) {
+		return r.Crossed
+	}
+	var logs [maxBets]float64
+	n := 0
+	if c.Frequent {
+		for j, bet := range worseOdds() {
+			logs[j] = LogOneArm(canary, rate, bet)
+			n = j + 1
+		}
+	} else {
+		for j, bet := range worseRates() {
+			logs[j] = LogOneArm(canary, rate, bet)
+			n = j + 1
+		}
+	}
+	r.step(&logs, n, 1, clump, c.Bound)
+	return r.Crossed
+}
+
+// Surplus is the evidence that the canary answers more than its share of the requests.
+// No version does that: the split is not what it is said to be, and then no
+// comparison can be trusted.
+type Surplus struct {
+	Mixture
+}
+
+// surplusShare is how much more than its share the canary may seem to answer.
+const surplusShare = 0.25
+
+// Update adds a tick, of which only the numbers of requests count.
+func (s *Surplus) Update(b Bound, t Tick, clump float64) bool {
+	if !t.Usable() || t.Weight <= 0 || t.Weight >= 1 {
+		return s.Crossed
+	}
+	t.Canary.X, t.Stable.X = t.Canary.N, t.Stable.N
+	var logs [maxBets]float64
+	bets := worseRates()
+	for j, bet := range bets {
+		logs[j] = LogFactor(t, Exposure{Canary: t.Weight, Stable: 1 - t.Weight}, Tolerance{Ratio: 1 + surplusShare}, bet)
+	}
+	s.step(&logs, len(bets), t.Weight, clump, b)
+	return s.Crossed
+}
