@@ -96,7 +96,7 @@ const conflictDelay = 50 * time.Millisecond
 // statusWriters is how many statuses are written at once.
 const statusWriters = 8
 
-// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;listenersets/status;httproutes/status;grpcroutes/status,verbs=patch
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;listenersets/status;httproutes/status;grpcroutes/status;tlsroutes/status;tcproutes/status;udproutes/status,verbs=patch
 
 // record writes the statuses that differ from what the objects have.
 func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {

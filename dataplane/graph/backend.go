@@ -4,6 +4,7 @@
 package graph
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -72,8 +73,12 @@ func (b *Backend) resolve(field string, kind RouteKind, namespace string, ref gw
 		p := backendPortMissing(field)
 		return &p
 	}
+	transport := corev1.ProtocolTCP
+	if kind == KindUDPRoute {
+		transport = corev1.ProtocolUDP
+	}
 	for _, port := range service.Spec.Ports {
-		if port.Port != *ref.Port || (port.Protocol != "" && port.Protocol != corev1.ProtocolTCP) {
+		if port.Port != *ref.Port || cmp.Or(port.Protocol, corev1.ProtocolTCP) != transport {
 			continue
 		}
 		protocol, ok := upstreamProtocol(kind, deref(port.AppProtocol, ""))
@@ -84,13 +89,19 @@ func (b *Backend) resolve(field string, kind RouteKind, namespace string, ref gw
 		b.Cluster.Protocol = protocol
 		return nil
 	}
-	p := backendPortNotFound(field, key, *ref.Port)
+	p := backendPortNotFound(field, key, transport, *ref.Port)
 	return &p
 }
 
 // upstreamProtocol reads an appProtocol: the names of KEP-3726, and the plain
 // names that Services have carried since before it.
 func upstreamProtocol(kind RouteKind, appProtocol string) (UpstreamProtocol, bool) {
+	switch kind {
+	case KindTLSRoute, KindTCPRoute:
+		return UpstreamTCP, true
+	case KindUDPRoute:
+		return UpstreamUDP, true
+	}
 	protocol, ok := UpstreamHTTP, true
 	switch strings.ToLower(appProtocol) {
 	case "", "http", "tcp", "http1", "http/1.1":

@@ -53,6 +53,7 @@ func Build(r Resources) *Graph {
 			}
 		}
 	}
+	g.addL4(r, parents, refs)
 	for _, gw := range g.Gateways {
 		for _, l := range gw.Listeners {
 			slices.SortFunc(l.Attachments, func(a, b *Attachment) int { return comparePrecedence(a.Route, b.Route) })

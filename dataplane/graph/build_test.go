@@ -170,11 +170,11 @@ func TestGatewayProblems(t *testing.T) {
 		{
 			"no listener that can be served: the Gateway is not accepted",
 			[]string{gateway("- {name: a, port: 1, protocol: INVALID}")},
-			[]string{"gateway web: Accepted/ListenersNotValid | no listener", "listener a: Accepted/UnsupportedProtocol | HTTP or HTTPS"},
+			[]string{"gateway web: Accepted/ListenersNotValid | no listener", "listener a: Accepted/UnsupportedProtocol | HTTP, HTTPS, TLS, TCP or UDP"},
 		},
 		{
 			"one of two can be served",
-			[]string{gateway(http + "\n- {name: a, port: 53, protocol: UDP}")},
+			[]string{gateway(http + "\n- {name: a, port: 53, protocol: SCTP}")},
 			[]string{`gateway web: Accepted/ListenersNotValid | listeners "a"`, "listener a: Accepted/UnsupportedProtocol"},
 		},
 	})

@@ -29,12 +29,9 @@ func buildGateway(src *gwv1.Gateway, class *Class, refs references) *Gateway {
 		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.tls.frontend"))
 	}
 	gw.Valid = len(gw.Problems) == 0
-	ports := map[int32]bool{}
+	ports := portNumbers(src.Spec.Listeners)
 	for _, l := range src.Spec.Listeners {
-		ports[l.Port] = true
-	}
-	for _, l := range src.Spec.Listeners {
-		gw.Listeners = append(gw.Listeners, buildListener(gw, nil, l, ports, refs))
+		gw.Listeners = append(gw.Listeners, buildListener(gw, nil, l, ports[Transport(l.Protocol)], refs))
 	}
 	markConflicts(gw.Listeners)
 	return gw

@@ -124,8 +124,8 @@ type Listener struct {
 	Protocol gwv1.ProtocolType
 	// Hostname is lower case and empty for "every host".
 	Hostname string
-	// Certificates are the validated key pairs of an HTTPS listener, in the
-	// order of certificateRefs.
+	// Certificates are the validated key pairs of a listener that ends TLS, in the
+	// order of certificateRefs. A TLS listener without passes TLS through.
 	Certificates []Certificate
 	// ClientValidation is nil when clients need not show a certificate.
 	ClientValidation *ClientValidation
@@ -174,6 +174,9 @@ type RouteKind string
 const (
 	KindHTTPRoute RouteKind = "HTTPRoute"
 	KindGRPCRoute RouteKind = "GRPCRoute"
+	KindTLSRoute  RouteKind = "TLSRoute"
+	KindTCPRoute  RouteKind = "TCPRoute"
+	KindUDPRoute  RouteKind = "UDPRoute"
 )
 
 // Route is a route of any kind with at least one parent that is ours, or with a
@@ -224,7 +227,7 @@ type Candidate struct {
 	Refusal *Problem
 }
 
-// Rule is one rule of a route. A rule that is not Valid answers 500.
+// Rule is one rule of a route. A rule that is not Valid answers 500, or closes connections.
 type Rule struct {
 	Index    int
 	Name     string
@@ -242,7 +245,7 @@ type Rule struct {
 }
 
 // Backend is one backendRef of a rule. One that is not Valid gets its share of
-// the traffic answered with 500.
+// the traffic answered with 500, closed or dropped.
 type Backend struct {
 	Weight  int32
 	Cluster ClusterKey
@@ -282,4 +285,8 @@ const (
 	UpstreamH2C UpstreamProtocol = "h2c"
 	// UpstreamWebSocket is HTTP/1.1 with appProtocol kubernetes.io/ws.
 	UpstreamWebSocket UpstreamProtocol = "ws"
+	// UpstreamTCP is bytes, whatever the appProtocol, for TLSRoutes and TCPRoutes.
+	UpstreamTCP UpstreamProtocol = "tcp"
+	// UpstreamUDP is datagrams.
+	UpstreamUDP UpstreamProtocol = "udp"
 )

@@ -6,7 +6,6 @@ package graph
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -60,12 +59,10 @@ func (l *Listener) ID() string {
 func buildListener(gw *Gateway, set *ListenerSet, src gwv1.Listener, ports map[int32]bool, refs references) *Listener {
 	l := &Listener{
 		Gateway: gw, Set: set, Name: src.Name, Source: src, Port: src.Port, Protocol: src.Protocol,
-		Hostname:       strings.ToLower(string(deref(src.Hostname, ""))),
+		Hostname:       hostnameOf(src),
 		SupportedKinds: []gwv1.RouteGroupKind{},
 	}
-	switch src.Protocol {
-	case gwv1.HTTPProtocolType, gwv1.HTTPSProtocolType:
-	default:
+	if len(routeKinds(src)) == 0 {
 		l.Problems = append(l.Problems, protocolUnsupported(src.Protocol))
 		return l
 	}
@@ -78,15 +75,14 @@ func buildListener(gw *Gateway, set *ListenerSet, src gwv1.Listener, ports map[i
 		l.Problems = append(l.Problems, listenerValueUnsupported("filters are not supported: remove them"))
 	}
 	l.readAllowedRoutes(src.AllowedRoutes)
-	if src.Protocol == gwv1.HTTPSProtocolType {
+	if terminates(src) {
 		var problems []Problem
 		l.Certificates, problems = readCertificates(l, src.TLS, refs)
 		l.Problems = append(l.Problems, problems...)
-	} else if src.TLS != nil {
-		l.Problems = append(l.Problems, listenerValueUnsupported("tls does not belong to protocol HTTP: write HTTPS, or remove tls"))
+	} else {
+		l.Problems = append(l.Problems, tlsProblems(src)...)
 	}
-	l.Valid = l.Accepted() && len(l.SupportedKinds) > 0 &&
-		(src.Protocol == gwv1.HTTPProtocolType || len(l.Certificates) > 0)
+	l.Valid = l.Accepted() && len(l.SupportedKinds) > 0 && (!terminates(src) || len(l.Certificates) > 0)
 	return l
 }
 
@@ -98,13 +94,16 @@ func (l *Listener) readAllowedRoutes(src *gwv1.AllowedRoutes) {
 	if src == nil {
 		src = &gwv1.AllowedRoutes{}
 	}
+	possible := routeKinds(l.Source)
 	if len(src.Kinds) == 0 {
-		l.allowed.kinds[KindHTTPRoute], l.allowed.kinds[KindGRPCRoute] = true, true
+		for _, kind := range possible {
+			l.allowed.kinds[kind] = true
+		}
 	}
 	for _, k := range src.Kinds {
 		kind, group := RouteKind(k.Kind), deref(k.Group, gwv1.GroupName)
-		if group != gwv1.GroupName || (kind != KindHTTPRoute && kind != KindGRPCRoute) {
-			l.Problems = append(l.Problems, routeKindInvalid(string(group), string(kind)))
+		if group != gwv1.GroupName || !slices.Contains(possible, kind) {
+			l.Problems = append(l.Problems, routeKindInvalid(string(group), string(kind), possible))
 			continue
 		}
 		l.allowed.kinds[kind] = true
@@ -168,13 +167,13 @@ const (
 
 func clash(a, b *Listener) clashKind {
 	switch {
-	case a.Port != b.Port:
+	case !samePort(a, b):
 		return noClash
-	case a.Protocol != b.Protocol:
+	case !sharePort(a.Protocol, b.Protocol):
 		return clashProtocol
 	case a.Hostname == b.Hostname:
 		return clashHostname
-	case a.Protocol == gwv1.HTTPSProtocolType && (covers(a.Hostname, b.Hostname) || covers(b.Hostname, a.Hostname)):
+	case a.Protocol == gwv1.HTTPSProtocolType && b.Protocol == a.Protocol && (covers(a.Hostname, b.Hostname) || covers(b.Hostname, a.Hostname)):
 		return clashOverlap
 	}
 	return noClash

@@ -72,12 +72,13 @@ func buildListenerSet(src *gwv1.ListenerSet, gw *Gateway, namespace *corev1.Name
 		set.Problems = append(set.Problems, setNotAllowed(gw, src.Namespace, why))
 		return set
 	}
-	ports := map[int32]bool{}
+	listeners := make([]gwv1.Listener, 0, len(src.Spec.Listeners))
 	for _, l := range src.Spec.Listeners {
-		ports[l.Port] = true
+		listeners = append(listeners, gwv1.Listener(l))
 	}
-	for _, l := range src.Spec.Listeners {
-		set.Listeners = append(set.Listeners, buildListener(gw, set, gwv1.Listener(l), ports, refs))
+	ports := portNumbers(listeners)
+	for _, l := range listeners {
+		set.Listeners = append(set.Listeners, buildListener(gw, set, l, ports[Transport(l.Protocol)], refs))
 	}
 	markConflicts(set.Listeners)
 	for _, l := range set.Listeners {
@@ -120,6 +121,7 @@ func (l *Listener) yield(before []*Listener) {
 			continue
 		}
 		switch {
+		case Transport(winner.Protocol) != Transport(l.Protocol):
 		case winner.Port != l.Port && ProxyPort(winner.Port) == ProxyPort(l.Port):
 			l.Problems = append(l.Problems, portTaken(l.Port, winner.Port))
 		case winner.Port != l.Port:

@@ -5,7 +5,9 @@ package graph
 
 import (
 	"fmt"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -80,7 +82,7 @@ func listenersNotValid(names []string, all bool) Problem {
 
 func protocolUnsupported(protocol gwv1.ProtocolType) Problem {
 	return problem(gwv1.ListenerConditionAccepted, gwv1.ListenerReasonUnsupportedProtocol,
-		"protocol %q is not supported: write HTTP or HTTPS", protocol)
+		"protocol %q is not supported: write HTTP, HTTPS, TLS, TCP or UDP", protocol)
 }
 
 func portReserved(port int32) Problem {
@@ -118,9 +120,13 @@ func overlappingHostnames(hostname string, other gwv1.SectionName, otherHostname
 		hostText(hostname), hostText(otherHostname), other)
 }
 
-func routeKindInvalid(group, kind string) Problem {
+func routeKindInvalid(group, kind string, possible []RouteKind) Problem {
+	var names []string
+	for _, k := range possible {
+		names = append(names, string(k))
+	}
 	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidRouteKinds,
-		"allowedRoutes.kinds names %s of group %q: the listener serves HTTPRoute and GRPCRoute of group %q", kind, group, gwv1.GroupName)
+		"allowedRoutes.kinds names %s of group %q: the listener can serve %s of group %q", kind, group, strings.Join(names, " and "), gwv1.GroupName)
 }
 
 func certificateMissing() Problem {
@@ -205,8 +211,8 @@ func backendPortMissing(field string) Problem {
 	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: port is missing: write the Service's port", field)
 }
 
-func backendPortNotFound(field string, service types.NamespacedName, port int32) Problem {
-	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: Service %s has no TCP port %d", field, service, port)
+func backendPortNotFound(field string, service types.NamespacedName, transport corev1.Protocol, port int32) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: Service %s has no %s port %d", field, service, transport, port)
 }
 
 func backendExternalName(field string, service types.NamespacedName) Problem {

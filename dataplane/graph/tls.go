@@ -28,11 +28,9 @@ func readCertificates(l *Listener, src *gwv1.ListenerTLSConfig, refs references)
 	}
 	var problems []Problem
 	if mode := deref(src.Mode, gwv1.TLSModeTerminate); mode != gwv1.TLSModeTerminate {
-		problems = append(problems, listenerValueUnsupported("tls.mode is %q: protocol HTTPS needs Terminate", mode))
+		problems = append(problems, listenerValueUnsupported("tls.mode is %q: write Terminate, or Passthrough with protocol TLS", mode))
 	}
-	for _, option := range slices.Sorted(maps.Keys(src.Options)) {
-		problems = append(problems, listenerValueUnsupported("tls.options has %q, which is not known: remove it", option))
-	}
+	problems = append(problems, optionProblems(src)...)
 	if len(src.CertificateRefs) == 0 {
 		problems = append(problems, certificateMissing())
 	}
@@ -46,6 +44,14 @@ func readCertificates(l *Listener, src *gwv1.ListenerTLSConfig, refs references)
 		certificates = append(certificates, c)
 	}
 	return certificates, problems
+}
+
+func optionProblems(src *gwv1.ListenerTLSConfig) []Problem {
+	var problems []Problem
+	for _, option := range slices.Sorted(maps.Keys(src.Options)) {
+		problems = append(problems, listenerValueUnsupported("tls.options has %q, which is not known: remove it", option))
+	}
+	return problems
 }
 
 func readCertificate(i int, l *Listener, ref gwv1.SecretObjectReference, refs references) (Certificate, *Problem) {

@@ -53,7 +53,9 @@ spec:
   - {name: http, port: 80, protocol: HTTP}
   - {name: other, port: 80, protocol: HTTP, hostname: a.com}
   - {name: high, port: 8080, protocol: HTTP}
-  - {name: broken, port: 9, protocol: UDP}
+  - {name: dns, port: 53, protocol: UDP}
+  - {name: dns-tcp, port: 53, protocol: TCP}
+  - {name: broken, port: 9, protocol: SCTP}
 `))
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@
 package infra
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,10 +20,12 @@ import (
 
 // service leads each valid listener's port to the port that the proxies bind for it.
 func service(gw *graph.Gateway) *corev1.Service {
-	protocols := map[int32]string{}
+	protocols := map[servicePort]string{}
 	for _, l := range gw.Listeners {
 		if l.Valid {
-			protocols[l.Port] = strings.ToLower(string(l.Protocol))
+			at := servicePort{l.Port, graph.Transport(l.Protocol)}
+			// HTTPS and TLS may share a port; its name does not depend on their order.
+			protocols[at] = min(cmp.Or(protocols[at], "~"), strings.ToLower(string(l.Protocol)))
 		}
 	}
 	s := &corev1.Service{
@@ -34,13 +37,23 @@ func service(gw *graph.Gateway) *corev1.Service {
 		// heeded is checked against the Service's status.
 		s.Spec.LoadBalancerIP = gw.Addresses[0]
 	}
-	for _, port := range slices.Sorted(maps.Keys(protocols)) {
+	for _, at := range slices.SortedFunc(maps.Keys(protocols), compareServicePorts) {
 		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{
-			Name: fmt.Sprintf("%s-%d", protocols[port], port), Protocol: corev1.ProtocolTCP,
-			Port: port, TargetPort: intstr.FromInt32(graph.ProxyPort(port)),
+			Name: fmt.Sprintf("%s-%d", protocols[at], at.number), Protocol: at.transport,
+			Port: at.number, TargetPort: intstr.FromInt32(graph.ProxyPort(at.number)),
 		})
 	}
 	return s
+}
+
+// servicePort is what tells the ports of a Service apart: TCP and UDP may use one number.
+type servicePort struct {
+	number    int32
+	transport corev1.Protocol
+}
+
+func compareServicePorts(a, b servicePort) int {
+	return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.transport, b.transport))
 }
 
 // budget lets one proxy go at a time. It never blocks a node's drain, whatever

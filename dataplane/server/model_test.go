@@ -13,6 +13,7 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -62,7 +63,7 @@ func newModel(t *testing.T) *model {
 		warm: map[string]bool{}, asked: map[kind]map[string]bool{},
 		refuses: func(*resource) bool { return false }, silent: map[string]bool{}, unknown: map[string]bool{},
 	}
-	for _, k := range []kind{kindEndpoints, kindRoute, kindRuntime} {
+	for _, k := range []kind{kindEndpoints, kindRoute, kindFilter, kindRuntime} {
 		m.asked[k] = map[string]bool{}
 	}
 	m.connect()
@@ -101,8 +102,10 @@ func (m *model) connect() {
 		})
 	}
 	m.ask(request{kind: kindListener, initial: initial(m.listeners)})
-	if len(m.asked[kindRoute]) > 0 {
-		m.ask(request{kind: kindRoute, subscribe: slices.Sorted(maps.Keys(m.asked[kindRoute])), initial: initial(m.routes)})
+	for _, k := range []kind{kindRoute, kindFilter} {
+		if len(m.asked[k]) > 0 {
+			m.ask(request{kind: k, subscribe: slices.Sorted(maps.Keys(m.asked[k])), initial: initial(ofKind(m.routes, k))})
+		}
 	}
 }
 
@@ -180,15 +183,17 @@ func (m *model) takeListeners(r *response) {
 	for _, res := range r.resources {
 		m.listeners[res.name] = res
 		for _, table := range res.refs {
-			if !m.asked[kindRoute][table] {
-				m.subscribe(kindRoute, table)
+			if table.kind != kindCluster && !m.asked[table.kind][table.name] {
+				m.subscribe(table.kind, table.name)
 			}
 		}
 	}
 	for _, name := range r.removed {
 		for _, table := range m.listeners[name].refs {
-			delete(m.routes, table)
-			m.unsubscribe(kindRoute, table)
+			if table.kind != kindCluster {
+				delete(m.routes, table.name)
+				m.unsubscribe(table.kind, table.name)
+			}
 		}
 		delete(m.listeners, name)
 	}
@@ -206,7 +211,7 @@ func (m *model) takeNamed(r *response) {
 			if m.clusters[res.name] != nil && !m.silent[res.name] {
 				m.warm[res.name] = true
 			}
-		case kindRoute:
+		case kindRoute, kindFilter:
 			m.routes[res.name] = res
 		case kindRuntime:
 			m.runtimes[res.name] = res
@@ -235,12 +240,16 @@ func (m *model) unsubscribe(k kind, name string) {
 	m.ask(request{kind: k, unsubscribe: []string{name}})
 }
 
-// check is the promise: every route table in the proxy names clusters that are there and
-// warm, and reads runtime keys that are there.
+// check is the promise: every route table, filter and listener in the proxy names clusters
+// that are there and warm, and reads runtime keys that are there.
 func (m *model) check() {
 	m.t.Helper()
-	for _, table := range m.routes {
-		for _, name := range table.refs {
+	for _, table := range slices.AppendSeq(slices.Collect(maps.Values(m.routes)), maps.Values(m.listeners)) {
+		for _, r := range table.refs {
+			name := r.name
+			if r.kind != kindCluster {
+				continue
+			}
 			if strings.HasPrefix(name, "missing") || m.silent[name] {
 				continue
 			}
@@ -272,14 +281,15 @@ func describe(r *response) string {
 	for _, res := range r.resources {
 		names = append(names, res.name+"@"+res.version[:4])
 	}
-	kinds := [...]string{"runtime", "endpoints", "cluster", "secret", "route", "listener"}
+	kinds := [...]string{"runtime", "endpoints", "cluster", "secret", "route", "filter", "listener"}
 	return fmt.Sprintf("%d %s %v removed %v", r.nonce, kinds[r.kind], names, r.removed)
 }
 
 // keysOf lists the runtime keys that a route table of the tests reads.
 func keysOf(table *resource) []string {
 	var keys []string
-	for _, host := range table.source.(*routev3.RouteConfiguration).VirtualHosts {
+	config, _ := table.source.(*routev3.RouteConfiguration)
+	for _, host := range config.GetVirtualHosts() {
 		for _, route := range host.Routes {
 			weighted := route.GetRoute().GetWeightedClusters()
 			if prefix := weighted.GetRuntimeKeyPrefix(); prefix != "" {
@@ -292,7 +302,14 @@ func keysOf(table *resource) []string {
 	return keys
 }
 
-// world is what the random tests publish: route tables over clusters, behind listeners.
+func ofKind(all map[string]*resource, k kind) map[string]*resource {
+	out := maps.Clone(all)
+	maps.DeleteFunc(out, func(_ string, r *resource) bool { return r.kind != k })
+	return out
+}
+
+// world is what the random tests publish: route tables over clusters, behind listeners. One
+// whose name begins with f is a filter, with d a listener for datagrams whose cluster mixes the upstreams.
 type world struct {
 	tables  map[string][]string // table → clusters
 	content map[string]int      // cluster → variant
@@ -309,9 +326,19 @@ func (w *world) messages() [kinds]map[string]proto.Message {
 	out[kindRuntime]["weights"] = runtime
 	for table, clusters := range w.tables {
 		out[kindListener]["on-"+table] = listenerFor(table)
-		out[kindRoute][table] = tableOver(table, clusters, w.keys[table])
+		switch table[0] {
+		case 'd':
+			mix := "mix-" + table
+			out[kindCluster][mix] = clusterVariant(mix, 0)
+			out[kindEndpoints][mix] = mixOf(mix, clusters, uint32(w.weight+1))
+			continue
+		case 'f':
+			out[kindFilter][table] = filterOver(table, clusters)
+		default:
+			out[kindRoute][table] = tableOver(table, clusters, w.keys[table])
+		}
 		for _, name := range clusters {
-			if w.keys[table] != "" {
+			if w.keys[table] != "" && table[0] == 't' {
 				runtime.Layer.Fields[w.keys[table]+"."+name] = structpb.NewNumberValue(float64(w.weight))
 			}
 			if !strings.HasPrefix(name, "missing") {
@@ -354,7 +381,7 @@ func (p *publisher) publish(messages [kinds]map[string]proto.Message) {
 }
 
 func (w *world) mutate(r *rand.Rand) {
-	tables := []string{"t1", "t2", "t3"}
+	tables := []string{"t1", "t2", "t3", "f1", "f2", "d1"}
 	clusters := []string{"a", "b", "c", "d", "e", "missing-1"}
 	table := tables[r.IntN(len(tables))]
 	switch r.IntN(6) {
@@ -378,6 +405,14 @@ func (w *world) mutate(r *rand.Rand) {
 
 // listenerFor is a listener that serves one route table.
 func listenerFor(table string) proto.Message {
+	switch table[0] {
+	case 'd':
+		return datagramListener("on-"+table, "mix-"+table)
+	case 'f':
+		return &listenerv3.Listener{Name: "on-" + table, FilterChains: []*listenerv3.FilterChain{{
+			Filters: []*listenerv3.Filter{{Name: table, ConfigType: &listenerv3.Filter_ConfigDiscovery{ConfigDiscovery: &corev3.ExtensionConfigSource{}}}},
+		}}}
+	}
 	manager := &anypb.Any{}
 	if err := anypb.MarshalFrom(manager, &hcmv3.HttpConnectionManager{
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: table}},

@@ -4,6 +4,7 @@
 package server
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -24,6 +25,7 @@ func (s *session) next(now time.Time) (r *response, wake time.Time) {
 		s.nextClusters,
 		func(now time.Time) *response { return s.nextNamed(kindSecret, now) },
 		func(now time.Time) *response { return s.nextNamed(kindRoute, now) },
+		func(now time.Time) *response { return s.nextNamed(kindFilter, now) },
 		s.nextListeners,
 		s.nextRemovals,
 	} {
@@ -61,7 +63,7 @@ func (s *session) regard(k kind, want *resource) {
 	if held := sub.held[want.name]; held != nil && held.version == want.version {
 		sub.held[want.name] = want
 	}
-	if k != kindEndpoints {
+	if s.isPublished(k, want.name) {
 		s.wants(ref{k, want.name}, max(want.since, 1))
 	}
 }
@@ -75,7 +77,7 @@ func (s *session) firstDue(k kind, now time.Time) (string, *resource) {
 		switch {
 		case !sub.names[name], want == nil, !sub.force[name] && s.isRefused(k, name, want):
 			sub.dirty.drop(name)
-		case k == kindRoute && s.anyCold(want, now), k == kindEndpoints && s.mustWait(want):
+		case k.namesClusters() && s.anyCold(want, now), k == kindEndpoints && s.mustWait(want):
 			i++
 		default:
 			return name, want
@@ -123,13 +125,15 @@ func (s *session) nextListeners(now time.Time) *response {
 	}
 	waiting := false
 	due := s.dueOf(kindListener, func(listener *resource) bool {
-		for _, name := range listener.refs {
-			if table := s.wanted(kindRoute, name); table != nil && s.anyCold(table, now) {
-				waiting = true
-				return false
+		cold := s.anyCold(listener, now)
+		for _, r := range listener.refs {
+			if r.kind.namesClusters() {
+				table := s.wanted(r.kind, r.name)
+				cold = cold || table != nil && s.anyCold(table, now)
 			}
 		}
-		return true
+		waiting = waiting || cold
+		return !cold
 	})
 	if len(due) > 0 {
 		return s.issue(kindListener, due, nil)
@@ -183,9 +187,11 @@ func (s *session) nextRemovals(time.Time) *response {
 		return nil
 	}
 	used := map[string]bool{}
-	for _, table := range s.possibleRoutes() {
-		for _, name := range table.refs {
-			used[name] = true
+	for _, user := range append(s.possibly(kindListener), s.possibleRoutes()...) {
+		for _, r := range user.refs {
+			if r.kind == kindCluster {
+				used[r.name] = true
+			}
 		}
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return used[name] })
@@ -198,29 +204,31 @@ func (s *session) nextRemovals(time.Time) *response {
 	return s.issue(kindCluster, nil, names)
 }
 
-// possibleRoutes lists every route table content that the proxy may serve by now.
+// possibleRoutes lists every content of a route table or filter that the proxy may serve by now.
 func (s *session) possibleRoutes() []*resource {
-	var tables []*resource
-	for _, table := range s.types[kindRoute].held {
-		tables = append(tables, table)
-	}
+	return append(s.possibly(kindRoute), s.possibly(kindFilter)...)
+}
+
+// possibly lists every content of a kind that the proxy has or may have by now.
+func (s *session) possibly(k kind) []*resource {
+	all := slices.Collect(maps.Values(s.types[k].held))
 	for _, r := range s.inflight {
-		if r.kind == kindRoute {
-			tables = append(tables, r.resources...)
+		if r.kind == k {
+			all = append(all, r.resources...)
 		}
 	}
-	return tables
+	return all
 }
 
 // routesKnown tells whether it is known what every route table in the proxy says,
 // and, if current, that it says what it should.
 func (s *session) routesKnown(current bool) bool {
-	routes, listeners := &s.types[kindRoute], &s.types[kindListener]
+	listeners := &s.types[kindListener]
 	for _, table := range s.possibleRoutes() {
 		if table.opaque {
 			return false
 		}
-		if want := s.wanted(kindRoute, table.name); current && (want == nil || !table.standsFor(want)) {
+		if want := s.wanted(table.kind, table.name); current && (want == nil || !table.standsFor(want)) {
 			return false
 		}
 	}
@@ -233,8 +241,8 @@ func (s *session) routesKnown(current bool) bool {
 		if listener.opaque {
 			return false
 		}
-		for _, name := range listener.refs {
-			if routes.held[name] == nil {
+		for _, r := range listener.refs {
+			if r.kind.namesClusters() && s.types[r.kind].held[r.name] == nil {
 				return false
 			}
 		}
@@ -242,10 +250,10 @@ func (s *session) routesKnown(current bool) bool {
 	return true
 }
 
-// anyCold tells whether a route table names a cluster that the proxy should get and
+// anyCold tells whether a route table, filter or listener names a cluster that the proxy should get and
 // cannot use yet.
 func (s *session) anyCold(table *resource, now time.Time) bool {
-	return slices.ContainsFunc(table.refs, func(name string) bool { return s.isCold(name, now) })
+	return slices.ContainsFunc(table.refs, func(r ref) bool { return r.kind == kindCluster && s.isCold(r.name, now) })
 }
 
 func (s *session) isCold(name string, now time.Time) bool {

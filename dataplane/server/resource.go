@@ -4,15 +4,19 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	udpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/udp/udp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"google.golang.org/protobuf/proto"
@@ -30,9 +34,15 @@ const (
 	kindCluster
 	kindSecret
 	kindRoute
+	// kindFilter are the filters of connections. They name clusters, and listeners name
+	// them, as is the case with route tables.
+	kindFilter
 	kindListener
 	kinds
 )
+
+// namesClusters tells whether resources of a kind are what listeners name, to lead to clusters.
+func (k kind) namesClusters() bool { return k == kindRoute || k == kindFilter }
 
 const typePrefix = "type.googleapis.com/"
 
@@ -42,6 +52,7 @@ var typeURLs = [kinds]string{
 	kindCluster:   urlOf(&clusterv3.Cluster{}),
 	kindSecret:    urlOf(&tlsv3.Secret{}),
 	kindRoute:     urlOf(&routev3.RouteConfiguration{}),
+	kindFilter:    urlOf(&corev3.TypedExtensionConfig{}),
 	kindListener:  urlOf(&listenerv3.Listener{}),
 }
 
@@ -65,14 +76,15 @@ type resource struct {
 	source proto.Message
 	// message is kept for Runtimes only, whose keys are merged.
 	message *runtimev3.Runtime
-	// refs are the names it refers to: a route's clusters, a listener's routes, a cluster's secrets.
-	refs []string
+	// refs are what it refers to: clusters of a route table or a filter, upstreams of a
+	// mix, route tables, filters and clusters of a listener, secrets of a cluster.
+	refs []ref
 	// opaque is a content that a proxy brought along from before this server
 	// started. What it refers to is unknown.
 	opaque bool
 	// unknown are endpoints that nobody published yet; the content is empty.
 	unknown bool
-	// base is the published resource that a merged Runtime stands for; else nil.
+	// base is the published resource that a merged Runtime or the endpoints of a mix stand for; else nil.
 	base *resource
 }
 
@@ -100,38 +112,67 @@ func newResource(k kind, name string, m proto.Message, since uint64) *resource {
 	return r
 }
 
-// references lists the names a message refers to, sorted, once each.
-func references(m proto.Message) []string {
-	var refs []string
+// references lists what a message refers to, sorted, once each.
+func references(m proto.Message) []ref {
+	var refs []ref
+	add := func(k kind, name string) { refs = append(refs, ref{k, name}) }
 	switch m := m.(type) {
 	case *clusterv3.Cluster:
-		refs = secretsOf(m)
+		for _, name := range secretsOf(m) {
+			add(kindSecret, name)
+		}
+	case *corev3.TypedExtensionConfig:
+		filter := &tcpproxyv3.TcpProxy{}
+		if m.GetTypedConfig().UnmarshalTo(filter) == nil {
+			if name := filter.GetCluster(); name != "" {
+				add(kindCluster, name)
+			}
+			for _, c := range filter.GetWeightedClusters().GetClusters() {
+				add(kindCluster, c.Name)
+			}
+		}
+	case *endpointv3.ClusterLoadAssignment:
+		for _, name := range xds.Upstreams(m) {
+			add(kindEndpoints, name)
+		}
 	case *routev3.RouteConfiguration:
 		for _, host := range m.VirtualHosts {
 			for _, route := range host.Routes {
 				action := route.GetRoute()
 				if name := action.GetCluster(); name != "" {
-					refs = append(refs, name)
+					add(kindCluster, name)
 				}
 				for _, mirror := range action.GetRequestMirrorPolicies() {
-					refs = append(refs, mirror.Cluster)
+					add(kindCluster, mirror.Cluster)
 				}
 				for _, c := range action.GetWeightedClusters().GetClusters() {
-					refs = append(refs, c.Name)
+					add(kindCluster, c.Name)
 				}
 			}
 		}
 	case *listenerv3.Listener:
 		for _, chain := range m.FilterChains {
 			for _, filter := range chain.Filters {
+				if filter.GetConfigDiscovery() != nil {
+					add(kindFilter, filter.Name)
+				}
 				manager := &hcmv3.HttpConnectionManager{}
 				if filter.GetTypedConfig().MessageIs(manager) && filter.GetTypedConfig().UnmarshalTo(manager) == nil {
-					refs = append(refs, manager.GetRds().GetRouteConfigName())
+					add(kindRoute, manager.GetRds().GetRouteConfigName())
+				}
+			}
+		}
+		for _, filter := range m.ListenerFilters {
+			proxy := &udpproxyv3.UdpProxyConfig{}
+			if filter.GetTypedConfig().MessageIs(proxy) && filter.GetTypedConfig().UnmarshalTo(proxy) == nil {
+				route := &udpproxyv3.Route{}
+				if proxy.GetMatcher().GetOnNoMatch().GetAction().GetTypedConfig().UnmarshalTo(route) == nil {
+					add(kindCluster, route.Cluster)
 				}
 			}
 		}
 	}
-	slices.Sort(refs)
+	slices.SortFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) })
 	return slices.Compact(refs)
 }
 
@@ -149,6 +190,20 @@ func secretsOf(c *clusterv3.Cluster) []string {
 	return refs
 }
 
+// mixed gives the endpoints of a mix. While those of one upstream are unknown, they are.
+func mixed(mix *resource, endpoints func(string) *resource) *resource {
+	template := mix.source.(*endpointv3.ClusterLoadAssignment)
+	unknown := false
+	r := newResource(kindEndpoints, mix.name, xds.Mixed(template, func(upstream string) *endpointv3.ClusterLoadAssignment {
+		of := endpoints(upstream)
+		unknown = unknown || of.unknown
+		cla, _ := of.source.(*endpointv3.ClusterLoadAssignment)
+		return cla
+	}), mix.since)
+	r.base, r.unknown, r.refs = mix, unknown, mix.refs
+	return r
+}
+
 // target is the configuration that a gateway's proxies should have.
 type target struct {
 	version   uint64
@@ -162,6 +217,8 @@ func messagesOf(snap xds.Snapshot) [kinds]map[string]proto.Message {
 	out[kindCluster] = snap.Clusters
 	out[kindSecret] = snap.Secrets
 	out[kindRoute] = snap.Routes
+	out[kindFilter] = snap.Filters
+	out[kindEndpoints] = snap.Mixes
 	out[kindListener] = snap.Listeners
 	return out
 }

@@ -27,9 +27,11 @@ const warmWait = 5 * time.Second
 //	runtime keys, endpoints     at once
 //	clusters                    at once; endpoints again behind each
 //	secrets                     at once
-//	route tables                when all clusters they name are warm
-//	listeners                   when their route tables may go
-//	clusters removed            when no route table the proxy may have names them
+//	route tables, filters       when all clusters they name are warm
+//	listeners                   when their route tables and filters may go, and all
+//	                            clusters they name are warm
+//	clusters removed            when no route table, filter or listener the proxy may have
+//	                            names them
 //	runtime keys removed        when the proxy has the new route tables
 //
 // Nothing is queued: next compares what the proxy has with the newest target, so a slow
@@ -126,7 +128,9 @@ func (s *session) publish(t *target, changed [kinds][]string) {
 	}
 	for k, names := range changed {
 		for _, name := range names {
-			s.types[k].dirty.push(name)
+			if kind(k) != kindEndpoints || t.resources[k][name] != nil { // a mix that is gone is kept until its cluster goes
+				s.types[k].dirty.push(name)
+			}
 			s.wants(ref{kind(k), name}, t.version)
 		}
 	}
@@ -202,6 +206,9 @@ func (s *session) wanted(k kind, name string) *resource {
 		if !s.mayKnow(name) {
 			return unknownEndpoints(name)
 		}
+		if s.isPublished(kindEndpoints, name) {
+			return mixed(s.target.resources[kindEndpoints][name], s.endpoints)
+		}
 		return s.endpoints(name)
 	}
 	if s.target == nil {
@@ -229,6 +236,20 @@ func (s *session) mayKnow(cluster string) bool {
 // endpointsChanged tells that the lookup gives something new for a cluster.
 func (s *session) endpointsChanged(cluster string) {
 	s.types[kindEndpoints].dirty.push(cluster)
+	if s.target == nil {
+		return
+	}
+	for name, mix := range s.target.resources[kindEndpoints] {
+		if slices.Contains(mix.refs, ref{kindEndpoints, cluster}) {
+			s.types[kindEndpoints].dirty.push(name)
+		}
+	}
+}
+
+// isPublished tells whether a resource is one of those whose acknowledgement is waited for:
+// all of a published target. Of the endpoints these are the mixes.
+func (s *session) isPublished(k kind, name string) bool {
+	return k != kindEndpoints || s.target != nil && s.target.resources[kindEndpoints][name] != nil
 }
 
 // reconsiderAll marks everything of a kind that the proxy has or should have.
@@ -319,10 +340,10 @@ func (s *session) forget(k kind, name string) {
 	}
 	sub.dirty.drop(name)
 	delete(sub.refused, name)
-	if s.target != nil && k != kindEndpoints {
+	if s.target != nil && s.isPublished(k, name) {
 		s.wants(ref{k, name}, s.target.version)
 	}
-	if k == kindRoute {
+	if k.namesClusters() {
 		s.routesSettled()
 	}
 }
@@ -335,7 +356,7 @@ func (s *session) accept(r *response) {
 			continue // removed, or no longer subscribed, meanwhile
 		}
 		sub.held[res.name] = res
-		if s.target == nil || r.kind == kindEndpoints {
+		if s.target == nil || !s.isPublished(r.kind, res.name) {
 			continue
 		}
 		delete(s.pending, ref{r.kind, res.name})
@@ -351,7 +372,7 @@ func (s *session) accept(r *response) {
 		}
 	}
 	s.warmed(r)
-	if r.kind == kindRoute || r.kind == kindListener {
+	if r.kind.namesClusters() || r.kind == kindListener {
 		s.routesSettled()
 	}
 }
@@ -389,7 +410,7 @@ func (s *session) warmed(r *response) {
 // that it names too: without them it opens no connection.
 func (s *session) warmedBySecrets(name string) {
 	cluster := s.types[kindCluster].last[name]
-	if slices.ContainsFunc(cluster.refs, func(secret string) bool { return s.types[kindSecret].held[secret] == nil }) {
+	if slices.ContainsFunc(cluster.refs, func(secret ref) bool { return s.types[kindSecret].held[secret.name] == nil }) {
 		return
 	}
 	delete(s.warming, name)

@@ -56,7 +56,7 @@ func checkComplete(t *testing.T, seed uint64, m *model, want *target) {
 		t.Fatalf("seed %d: acknowledged %d, want %d; pending %v", seed, got, want.version, m.session.pending)
 	}
 	for k, have := range map[kind]map[string]*resource{
-		kindCluster: m.clusters, kindRoute: m.routes, kindListener: m.listeners, kindRuntime: m.runtimes,
+		kindCluster: m.clusters, kindRoute: ofKind(m.routes, kindRoute), kindFilter: ofKind(m.routes, kindFilter), kindListener: m.listeners, kindRuntime: m.runtimes,
 	} {
 		if len(have) != len(want.resources[k]) {
 			t.Fatalf("seed %d: the proxy has %d resources of kind %d, want %d\n%v", seed, len(have), k, len(want.resources[k]), m.log)
@@ -65,6 +65,11 @@ func checkComplete(t *testing.T, seed uint64, m *model, want *target) {
 			if have[name] == nil || have[name].version != res.version {
 				t.Fatalf("seed %d: the proxy has not %s of kind %d", seed, name, k)
 			}
+		}
+	}
+	for name, mix := range want.resources[kindEndpoints] {
+		if !m.endpoints[name].standsFor(mix) {
+			t.Fatalf("seed %d: the proxy has not the endpoints of %s", seed, name)
 		}
 	}
 }
@@ -96,6 +101,30 @@ func TestTheOrderOfAChange(t *testing.T) {
 			before: simple(map[string][]string{"t1": {"a"}}),
 			change: func(w *world) { w.tables["t1"] = []string{"b"} },
 			want:   []kind{kindCluster, kindEndpoints, kindRoute, kindCluster},
+		},
+		{
+			name:   "another backend of a filter: as for a route table",
+			before: simple(map[string][]string{"f1": {"a"}}),
+			change: func(w *world) { w.tables["f1"] = []string{"b"} },
+			want:   []kind{kindCluster, kindEndpoints, kindFilter, kindCluster},
+		},
+		{
+			name:   "a first port for datagrams: its cluster is warm before it listens",
+			before: simple(map[string][]string{"t1": {"a"}}),
+			change: func(w *world) { w.tables["d1"] = []string{"b"} },
+			want:   []kind{kindCluster, kindEndpoints, kindListener},
+		},
+		{
+			name:   "another backend of a port for datagrams is other endpoints and nothing else",
+			before: simple(map[string][]string{"d1": {"a"}}),
+			change: func(w *world) { w.tables["d1"] = []string{"b"} },
+			want:   []kind{kindEndpoints},
+		},
+		{
+			name:   "a port for datagrams that goes takes its cluster with it, afterwards",
+			before: simple(map[string][]string{"t1": {"a"}, "d1": {"b"}}),
+			change: func(w *world) { delete(w.tables, "d1") },
+			want:   []kind{kindListener, kindCluster},
 		},
 		{
 			name:   "a changed cluster gets its endpoints again, because Envoy does not ask",

@@ -66,6 +66,12 @@ func served() []features.FeatureName {
 		features.SupportHTTPRoute307RedirectStatusCode,
 		features.SupportHTTPRoute308RedirectStatusCode,
 
+		features.SupportTLSRoute,
+		features.SupportTLSRouteModeTerminate,
+		features.SupportTLSRouteModeMixed,
+		features.SupportTCPRoute,
+		features.SupportUDPRoute,
+
 		features.SupportGRPCRoute,
 		features.SupportGRPCRouteNamedRouteRule,
 		features.SupportGRPCRouteRequestHeaderModifier,

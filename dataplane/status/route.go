@@ -19,25 +19,34 @@ import (
 // routeStatus gives the route with the parents it should have, and whether
 // that is news.
 func routeStatus(r *graph.Route, p Programmed, controllerName string, now metav1.Time) (client.Object, bool) {
-	switch src := r.Source.(type) {
-	case *gwv1.HTTPRoute:
-		parents := routeParents(r, src.Status.Parents, p, controllerName, now)
-		if equality.Semantic.DeepEqual(src.Status.Parents, parents) {
-			return src, false
-		}
-		desired := src.DeepCopy()
-		desired.Status.Parents = parents
-		return desired, true
-	case *gwv1.GRPCRoute:
-		parents := routeParents(r, src.Status.Parents, p, controllerName, now)
-		if equality.Semantic.DeepEqual(src.Status.Parents, parents) {
-			return src, false
-		}
-		desired := src.DeepCopy()
-		desired.Status.Parents = parents
-		return desired, true
+	written := statusOf(r.Source)
+	if written == nil {
+		return r.Source, false
 	}
-	return r.Source, false
+	parents := routeParents(r, written.Parents, p, controllerName, now)
+	if equality.Semantic.DeepEqual(written.Parents, parents) {
+		return r.Source, false
+	}
+	desired, _ := r.Source.DeepCopyObject().(client.Object) // a copy of an object is one
+	statusOf(desired).Parents = parents
+	return desired, true
+}
+
+// statusOf is what all kinds of routes have in common in their status.
+func statusOf(route client.Object) *gwv1.RouteStatus {
+	switch src := route.(type) {
+	case *gwv1.HTTPRoute:
+		return &src.Status.RouteStatus
+	case *gwv1.GRPCRoute:
+		return &src.Status.RouteStatus
+	case *gwv1.TLSRoute:
+		return &src.Status.RouteStatus
+	case *gwv1.TCPRoute:
+		return &src.Status.RouteStatus
+	case *gwv1.UDPRoute:
+		return &src.Status.RouteStatus
+	}
+	return nil
 }
 
 // maxParents is the API's limit on entries in a route's status.
@@ -115,6 +124,18 @@ const (
 	reasonInvalid    = "Invalid"
 )
 
+// olderRoute is the route that gets the traffic on every listener of the parent that takes
+// r, instead of r; nil when r gets some.
+func olderRoute(parent *graph.Parent) *graph.Route {
+	var older *graph.Route
+	for _, a := range parent.Attachments {
+		if older = a.OlderRoute(); older == nil {
+			return nil
+		}
+	}
+	return older
+}
+
 // setRouteProgrammed says whether the proxies of the parent have confirmed the
 // route's present generation. Once they have, it stays so for that generation.
 func setRouteProgrammed(c *conditions, r *graph.Route, parent *graph.Parent, state State) {
@@ -131,6 +152,9 @@ func setRouteProgrammed(c *conditions, r *graph.Route, parent *graph.Parent, sta
 	case len(state.Refused[key]) > 0:
 		_, message, _ := sumUp(string(gwv1.RouteConditionPartiallyInvalid), state.Refused[key])
 		set(metav1.ConditionFalse, v1beta1.ReasonRuleRefused, message)
+	case olderRoute(parent) != nil:
+		set(metav1.ConditionFalse, reasonPending, fmt.Sprintf("%s %s is older and gets all of the traffic: delete it, or give the routes listeners of their own",
+			r.Kind, olderRoute(parent).Key))
 	case c.isTrue(v1beta1.RouteConditionProgrammed),
 		state.acknowledged(key):
 		set(metav1.ConditionTrue, reasonProgrammed, "")

@@ -53,9 +53,11 @@ func cluster(up upstream, client *graph.Certificate) *clusterv3.Cluster {
 				KeepaliveProbes: number(3), KeepaliveTime: number(60), KeepaliveInterval: number(10),
 			},
 		},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{
+	}
+	if key.Protocol != graph.UpstreamTCP {
+		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": toAny(protocolOptions(key.Protocol)),
-		},
+		}
 	}
 	if up.tls != nil {
 		c.TransportSocket = upstreamSocket(up.tls, client, alpnOf(key.Protocol)...)

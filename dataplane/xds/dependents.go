@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -32,7 +34,7 @@ func Dependents(g *graph.Graph, gateway types.NamespacedName, typeURL, name stri
 			}
 			all := carriesAll(l, typeURL, name)
 			for _, a := range l.Attachments {
-				if (all || carries(gw, a.Route, typeURL, name)) && !slices.Contains(routes, a.Route) {
+				if (all || carries(gw, a.Route, typeURL, name) || carriesName(a, typeURL, name)) && !slices.Contains(routes, a.Route) {
 					routes = append(routes, a.Route)
 				}
 			}
@@ -44,10 +46,19 @@ func Dependents(g *graph.Graph, gateway types.NamespacedName, typeURL, name stri
 // carriesAll tells whether everything that a listener serves needs the resource.
 func carriesAll(l *graph.Listener, typeURL, name string) bool {
 	envoyListener, table := httpName(l.Port), httpName(l.Port)
-	if len(l.Certificates) > 0 {
+	if kindOf(l) == portTLS {
 		envoyListener, table = httpsName(l.Port), chainName(l)
 	}
+	switch kindOf(l) {
+	case portTCP:
+		return name == tcpName(l.Port) && (isType(typeURL, &listenerv3.Listener{}) || isType(typeURL, &corev3.TypedExtensionConfig{}))
+	case portUDP:
+		return name == udpName(l.Port) && isType(typeURL, &listenerv3.Listener{}) ||
+			name == udpCluster(l.Gateway.Key, l.Port) && (isType(typeURL, &clusterv3.Cluster{}) || isType(typeURL, &endpointv3.ClusterLoadAssignment{}))
+	}
 	switch {
+	case isType(typeURL, &corev3.TypedExtensionConfig{}):
+		return false // a server name's, see carries
 	case isType(typeURL, &listenerv3.Listener{}):
 		return name == envoyListener
 	case isType(typeURL, &routev3.RouteConfiguration{}):
@@ -69,6 +80,13 @@ func carries(gw *graph.Gateway, route *graph.Route, typeURL, name string) bool {
 		return slices.ContainsFunc(upstreams(route), func(up upstream) bool { return up.key.Name() == name })
 	}
 	return false
+}
+
+// carriesName tells whether the connections of one of a route's server names need the resource.
+func carriesName(a *graph.Attachment, typeURL, name string) bool {
+	return isType(typeURL, &corev3.TypedExtensionConfig{}) && slices.ContainsFunc(a.Hostnames, func(host string) bool {
+		return serverName{listener: a.Listener, host: orAny(host)}.filterName() == name
+	})
 }
 
 func isType(typeURL string, m proto.Message) bool {

@@ -26,7 +26,8 @@ import (
 // is used, so that no pod counts twice.
 func Endpoints(key graph.ClusterKey, svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) *endpointv3.ClusterLoadAssignment {
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: key.Name()}
-	portName, ok := servicePortName(svc, key.Port)
+	transport := transportOf(key)
+	portName, ok := servicePortName(svc, transport, key.Port)
 	if !ok {
 		return cla
 	}
@@ -37,7 +38,7 @@ func Endpoints(key graph.ClusterKey, svc *corev1.Service, endpointSlices []*disc
 			continue
 		}
 		for _, port := range slice.Ports {
-			if port.Port == nil || deref(port.Name, "") != portName || deref(port.Protocol, corev1.ProtocolTCP) != corev1.ProtocolTCP {
+			if port.Port == nil || deref(port.Name, "") != portName || deref(port.Protocol, corev1.ProtocolTCP) != transport {
 				continue
 			}
 			for i := range slice.Endpoints {
@@ -46,17 +47,24 @@ func Endpoints(key graph.ClusterKey, svc *corev1.Service, endpointSlices []*disc
 		}
 	}
 	if len(found) > 0 {
-		cla.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: sortedEndpoints(found)}}
+		cla.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: sortedEndpoints(found, transport)}}
 	}
 	return cla
 }
 
-func servicePortName(svc *corev1.Service, number int32) (string, bool) {
+func transportOf(key graph.ClusterKey) corev1.Protocol {
+	if key.Protocol == graph.UpstreamUDP {
+		return corev1.ProtocolUDP
+	}
+	return corev1.ProtocolTCP
+}
+
+func servicePortName(svc *corev1.Service, transport corev1.Protocol, number int32) (string, bool) {
 	if svc == nil {
 		return "", false
 	}
 	for _, p := range svc.Spec.Ports {
-		if p.Port == number && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
+		if p.Port == number && cmp.Or(p.Protocol, corev1.ProtocolTCP) == transport {
 			return p.Name, true
 		}
 	}
@@ -103,7 +111,7 @@ func addEndpoint(found map[netip.AddrPort]corev3.HealthStatus, e *discoveryv1.En
 	}
 }
 
-func sortedEndpoints(found map[netip.AddrPort]corev3.HealthStatus) []*endpointv3.LbEndpoint {
+func sortedEndpoints(found map[netip.AddrPort]corev3.HealthStatus, transport corev1.Protocol) []*endpointv3.LbEndpoint {
 	out := make([]*endpointv3.LbEndpoint, 0, len(found))
 	addresses := make([]netip.AddrPort, 0, len(found))
 	for at := range found {
@@ -112,11 +120,16 @@ func sortedEndpoints(found map[netip.AddrPort]corev3.HealthStatus) []*endpointv3
 	slices.SortFunc(addresses, func(a, b netip.AddrPort) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Port(), b.Port()))
 	})
+	protocol := corev3.SocketAddress_TCP
+	if transport == corev1.ProtocolUDP {
+		protocol = corev3.SocketAddress_UDP
+	}
 	for _, at := range addresses {
 		out = append(out, &endpointv3.LbEndpoint{
 			HealthStatus: found[at],
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 				Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+					Protocol:      protocol,
 					Address:       at.Addr().String(),
 					PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(at.Port())},
 				}}},

@@ -35,8 +35,8 @@ func httpListener(p port) *listenerv3.Listener {
 	return l
 }
 
-// httpsListener tells the Gateway's listeners apart by the server name of the TLS
-// handshake. A name that no listener has finds no filter chain: Envoy closes.
+// httpsListener tells the Gateway's listeners of HTTPS and TLS apart by the server name of
+// the TLS handshake. A name that no listener has finds no filter chain: Envoy closes.
 func httpsListener(p port) *listenerv3.Listener {
 	l := listenerOn(p, httpsName(p.number))
 	l.ListenerFilters = []*listenerv3.ListenerFilter{{
@@ -44,7 +44,13 @@ func httpsListener(p port) *listenerv3.Listener {
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&tlsinspectorv3.TlsInspector{})},
 	}}
 	for _, gl := range p.listeners {
-		l.FilterChains = append(l.FilterChains, tlsChain(gl))
+		if overHTTP(gl) {
+			l.FilterChains = append(l.FilterChains, tlsChain(gl))
+			continue
+		}
+		for _, name := range serverNames(p, gl) {
+			l.FilterChains = append(l.FilterChains, serverNameChain(name))
+		}
 	}
 	return l
 }

@@ -24,4 +24,6 @@ func seconds(n int64) *durationpb.Duration { return &durationpb.Duration{Seconds
 
 func boolean(b bool) *wrapperspb.BoolValue { return wrapperspb.Bool(b) }
 
+func wide(n uint64) *wrapperspb.UInt64Value { return wrapperspb.UInt64(n) }
+
 func number(n uint32) *wrapperspb.UInt32Value { return wrapperspb.UInt32(n) }

@@ -23,7 +23,10 @@ type Snapshot struct {
 	Clusters  map[string]proto.Message // *clusterv3.Cluster, all EDS
 	Secrets   map[string]proto.Message // *tlsv3.Secret
 	Runtimes  map[string]proto.Message // *runtimev3.Runtime
-	// ClusterKeys is the upstream behind each cluster name, whose endpoints
-	// the server must know.
+	Filters   map[string]proto.Message // *corev3.TypedExtensionConfig of a tcp_proxy
+	// Mixes are clusters whose endpoints are those of several upstreams: see Mixed.
+	Mixes map[string]proto.Message // *endpointv3.ClusterLoadAssignment
+	// ClusterKeys is the upstream behind each cluster name and behind each part of
+	// a mix, whose endpoints the server must know.
 	ClusterKeys map[string]graph.ClusterKey
 }

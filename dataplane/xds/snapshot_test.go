@@ -11,9 +11,12 @@ import (
 	"strings"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -32,7 +35,7 @@ import (
 // message, names that agree, and references that exist.
 func checkSnapshot(t *testing.T, snap xds.Snapshot) {
 	t.Helper()
-	for _, resources := range []map[string]proto.Message{snap.Listeners, snap.Routes, snap.Clusters, snap.Secrets, snap.Runtimes} {
+	for _, resources := range []map[string]proto.Message{snap.Listeners, snap.Routes, snap.Clusters, snap.Secrets, snap.Runtimes, snap.Filters, snap.Mixes} {
 		for name, m := range resources {
 			validateAll(t, name, m)
 			if got := nameOf(m); got != name {
@@ -41,13 +44,22 @@ func checkSnapshot(t *testing.T, snap xds.Snapshot) {
 		}
 	}
 	for name := range snap.Clusters {
+		if mix, ok := snap.Mixes[name].(*endpointv3.ClusterLoadAssignment); ok {
+			checkMix(t, snap, mix)
+			continue
+		}
 		if key, ok := snap.ClusterKeys[name]; !ok || key.Name() != name {
 			t.Errorf("cluster %q has the key %+v", name, key)
 		}
 	}
-	used := map[string]bool{}
+	used, filters := map[string]bool{}, map[string]bool{}
 	for name, m := range snap.Listeners {
 		for _, chain := range m.(*listenerv3.Listener).FilterChains {
+			if chain.Filters[0].GetConfigDiscovery() != nil {
+				checkFilter(t, snap, chain.Filters[0].Name)
+				filters[chain.Filters[0].Name] = true
+				continue
+			}
 			manager := &hcmv3.HttpConnectionManager{}
 			if err := chain.Filters[0].GetTypedConfig().UnmarshalTo(manager); err != nil {
 				t.Fatal(err)
@@ -59,11 +71,48 @@ func checkSnapshot(t *testing.T, snap xds.Snapshot) {
 			}
 		}
 	}
+	for name := range snap.Filters {
+		if !filters[name] {
+			t.Errorf("no listener refers to filter %s", name)
+		}
+	}
 	for name, m := range snap.Routes {
 		if !used[name] {
 			t.Errorf("no listener refers to route table %s", name)
 		}
 		checkTable(t, snap, m.(*routev3.RouteConfiguration))
+	}
+}
+
+func checkMix(t *testing.T, snap xds.Snapshot, mix *endpointv3.ClusterLoadAssignment) {
+	t.Helper()
+	for _, name := range xds.Upstreams(mix) {
+		if key, ok := snap.ClusterKeys[name]; !ok || key.Name() != name {
+			t.Errorf("the mix %s has the upstream %s, whose key is %+v", mix.ClusterName, name, key)
+		}
+	}
+	validateAll(t, mix.ClusterName, xds.Mixed(mix, func(string) *endpointv3.ClusterLoadAssignment { return nil }))
+}
+
+func checkFilter(t *testing.T, snap xds.Snapshot, name string) {
+	t.Helper()
+	config, ok := snap.Filters[name].(*corev3.TypedExtensionConfig)
+	if !ok {
+		t.Errorf("a listener refers to filter %s, which does not exist", name)
+		return
+	}
+	filter := &tcpproxyv3.TcpProxy{}
+	if err := config.TypedConfig.UnmarshalTo(filter); err != nil {
+		t.Fatal(err)
+	}
+	clusters := []string{filter.GetCluster()}
+	for _, c := range filter.GetWeightedClusters().GetClusters() {
+		clusters = append(clusters, c.Name)
+	}
+	for _, cluster := range clusters {
+		if cluster != "" && cluster != "nowhere" && !strings.HasPrefix(cluster, "invalid-") && snap.Clusters[cluster] == nil {
+			t.Errorf("filter %s refers to cluster %s, which does not exist", name, cluster)
+		}
 	}
 }
 
@@ -150,6 +199,7 @@ func snapshotsYAML(t *testing.T, c goldens.Case, g *graph.Graph) []byte {
 		doc := map[string]any{"gateway": gw.Key.String()}
 		for kind, resources := range map[string]map[string]proto.Message{
 			"listeners": snap.Listeners, "routes": snap.Routes, "clusters": snap.Clusters, "runtimes": nonEmpty(snap.Runtimes),
+			"filters": snap.Filters, "mixes": snap.Mixes,
 		} {
 			if list := plainList(t, resources); len(list) > 0 {
 				doc[kind] = list

@@ -15,18 +15,23 @@ import (
 // tlsChain is one HTTPS listener: the server names it answers to, its
 // certificates by SDS, and its own route table.
 func tlsChain(l *graph.Listener) *listenerv3.FilterChain {
-	match := &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
-	if l.Hostname != "" {
-		match.ServerNames = []string{l.Hostname}
-	}
-	return &listenerv3.FilterChain{
+	chain := &listenerv3.FilterChain{
 		Name:             chainName(l),
-		FilterChainMatch: match,
+		FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: "tls"},
 		Filters:          []*listenerv3.Filter{connectionManager(statPrefix("https", l.Port), chainName(l))},
-		TransportSocket:  downstreamSocket(l, "h2", "http/1.1"),
-		// A client that never finishes its handshake must not hold a connection.
-		TransportSocketConnectTimeout: seconds(10),
 	}
+	if l.Hostname != "" {
+		chain.FilterChainMatch.ServerNames = []string{l.Hostname}
+	}
+	endTLS(chain, l, "h2", "http/1.1")
+	return chain
+}
+
+// endTLS makes a filter chain end the clients' TLS.
+func endTLS(chain *listenerv3.FilterChain, l *graph.Listener, alpn ...string) {
+	chain.TransportSocket = downstreamSocket(l, alpn...)
+	// A client that never finishes its handshake must not hold a connection.
+	chain.TransportSocketConnectTimeout = seconds(10)
 }
 
 // downstreamSocket ends the TLS of a listener's clients. Certificates and authorities come

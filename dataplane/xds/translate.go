@@ -26,6 +26,8 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 		Clusters:    map[string]proto.Message{},
 		Secrets:     map[string]proto.Message{},
 		Runtimes:    map[string]proto.Message{},
+		Filters:     map[string]proto.Message{},
+		Mixes:       map[string]proto.Message{},
 		ClusterKeys: map[string]graph.ClusterKey{},
 	}
 	var routes []*graph.Route
@@ -35,7 +37,7 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 			continue
 		}
 		for _, p := range portsOf(gw) {
-			snap.addPort(p)
+			snap.addPort(gateway, p)
 		}
 		routes, client = attachedRoutes(gw), gw.ClientCertificate
 	}
@@ -47,11 +49,34 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 }
 
 // port is what one Envoy listener serves: the valid listeners of a Gateway that
-// share a port. Build lets only one protocol be valid on a port.
+// share a port. Build lets only one kind be valid on a port.
 type port struct {
 	number    int32
-	tls       bool
+	kind      portKind
 	listeners []*graph.Listener
+}
+
+// portKind is the form of an Envoy listener.
+type portKind int
+
+const (
+	portHTTP portKind = iota
+	// portTLS has listeners of HTTPS and TLS.
+	portTLS
+	portTCP
+	portUDP
+)
+
+func kindOf(l *graph.Listener) portKind {
+	switch l.Protocol {
+	case gwv1.HTTPSProtocolType, gwv1.TLSProtocolType:
+		return portTLS
+	case gwv1.TCPProtocolType:
+		return portTCP
+	case gwv1.UDPProtocolType:
+		return portUDP
+	}
+	return portHTTP
 }
 
 func portsOf(gw *graph.Gateway) []port {
@@ -60,12 +85,12 @@ func portsOf(gw *graph.Gateway) []port {
 		if !served(l) {
 			continue
 		}
-		tls := l.Protocol == gwv1.HTTPSProtocolType
-		i := slices.IndexFunc(ports, func(p port) bool { return p.number == l.Port })
+		kind := kindOf(l)
+		i := slices.IndexFunc(ports, func(p port) bool { return p.number == l.Port && (p.kind == portUDP) == (kind == portUDP) })
 		switch {
 		case i < 0:
-			ports = append(ports, port{number: l.Port, tls: tls, listeners: []*graph.Listener{l}})
-		case ports[i].tls == tls:
+			ports = append(ports, port{number: l.Port, kind: kind, listeners: []*graph.Listener{l}})
+		case ports[i].kind == kind:
 			ports[i].listeners = append(ports[i].listeners, l)
 		}
 	}
@@ -75,7 +100,7 @@ func portsOf(gw *graph.Gateway) []port {
 // served tells whether the proxies serve a listener at all.
 func served(l *graph.Listener) bool {
 	switch l.Protocol {
-	case gwv1.HTTPProtocolType:
+	case gwv1.HTTPProtocolType, gwv1.TLSProtocolType, gwv1.TCPProtocolType, gwv1.UDPProtocolType:
 		return l.Valid
 	case gwv1.HTTPSProtocolType:
 		return l.Valid && len(l.Certificates) > 0
@@ -83,17 +108,36 @@ func served(l *graph.Listener) bool {
 	return false
 }
 
-func (s *Snapshot) addPort(p port) {
-	if !p.tls {
+func (s *Snapshot) addPort(gateway types.NamespacedName, p port) {
+	switch p.kind {
+	case portTLS:
+		s.addTLSPort(p)
+	case portTCP:
+		s.Listeners[tcpName(p.number)] = tcpListener(p)
+		s.Filters[tcpName(p.number)] = tcpFilter(p)
+	case portUDP:
+		cluster := udpCluster(gateway, p.number)
+		s.Listeners[udpName(p.number)] = udpListener(gateway, p)
+		s.Clusters[cluster] = datagramCluster(cluster)
+		s.Mixes[cluster] = mix(cluster, datagramRoute(p))
+	default:
 		name := httpName(p.number)
 		s.Listeners[name] = httpListener(p)
 		s.Routes[name] = routeConfig(name, virtualHosts(p, p.listeners))
-		return
 	}
+}
+
+func (s *Snapshot) addTLSPort(p port) {
 	s.Listeners[httpsName(p.number)] = httpsListener(p)
 	for _, l := range p.listeners {
-		name := chainName(l)
-		s.Routes[name] = routeConfig(name, append(virtualHosts(p, []*graph.Listener{l}), misdirected(p, l)...))
+		if overHTTP(l) {
+			name := chainName(l)
+			s.Routes[name] = routeConfig(name, append(virtualHosts(p, []*graph.Listener{l}), misdirected(p, l)...))
+		} else {
+			for _, n := range serverNames(p, l) {
+				s.Filters[n.filterName()] = connectionFilter(n.filterName(), n.route)
+			}
+		}
 		maps.Copy(s.Secrets, downstreamSecrets(l))
 	}
 }
@@ -104,6 +148,10 @@ func (s *Snapshot) addClusters(routes []*graph.Route, client *graph.Certificate)
 	for _, route := range routes {
 		for _, up := range upstreams(route) {
 			name := up.key.Name()
+			if up.key.Protocol == graph.UpstreamUDP { // a part of its port's cluster
+				s.ClusterKeys[name] = up.key
+				continue
+			}
 			if _, known := s.Clusters[name]; known {
 				continue
 			}

@@ -63,6 +63,8 @@ func differing(t *testing.T, a, b xds.Snapshot) []string {
 	compare("cluster", a.Clusters, b.Clusters)
 	compare("secret", a.Secrets, b.Secrets)
 	compare("runtime", a.Runtimes, b.Runtimes)
+	compare("filter", a.Filters, b.Filters)
+	compare("mix", a.Mixes, b.Mixes)
 	slices.Sort(names)
 	return names
 }

@@ -26,14 +26,14 @@ func Arbitrary(seed int64) graph.Resources {
 		func(n *gwv1.Namespace, c randfill.Continue) { *n = gwv1.Namespace(pick(c, "a", "b")) },
 		func(n *gwv1.SectionName, c randfill.Continue) { *n = gwv1.SectionName(pick(c, "a", "b", "")) },
 		func(n *gwv1.Kind, c randfill.Continue) {
-			*n = gwv1.Kind(pick(c, "Gateway", "ListenerSet", "Service", "Secret", "HTTPRoute", "GRPCRoute", c.String(5)))
+			*n = gwv1.Kind(pick(c, "Gateway", "ListenerSet", "Service", "Secret", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", c.String(5)))
 		},
 		func(n *gwv1.Group, c randfill.Continue) { *n = gwv1.Group(pick(c, "", gwv1.GroupName, c.String(5))) },
 		func(n *gwv1.Hostname, c randfill.Continue) {
 			*n = gwv1.Hostname(pick(c, "", "a.com", "*.a.com", "*.com", "*", "B.A.com", c.String(9)))
 		},
 		func(n *gwv1.ProtocolType, c randfill.Continue) {
-			*n = gwv1.ProtocolType(pick(c, "HTTP", "HTTPS", "TCP", c.String(3)))
+			*n = gwv1.ProtocolType(pick(c, "HTTP", "HTTPS", "TLS", "TCP", "UDP", c.String(3)))
 		},
 		func(n *gwv1.FromNamespaces, c randfill.Continue) {
 			*n = gwv1.FromNamespaces(pick(c, "All", "Same", "Selector", "None", c.String(3)))
@@ -41,6 +41,7 @@ func Arbitrary(seed int64) graph.Resources {
 		func(n *gwv1.GatewayDefaultScope, c randfill.Continue) {
 			*n = gwv1.GatewayDefaultScope(pick(c, "All", "None", ""))
 		},
+		func(n *corev1.Protocol, c randfill.Continue) { *n = corev1.Protocol(pick(c, "", "TCP", "UDP")) },
 		func(n *gwv1.Duration, c randfill.Continue) {
 			*n = gwv1.Duration(pick(c, "1s", "0s", "10h", c.String(4)))
 		},
@@ -55,6 +56,10 @@ func Arbitrary(seed int64) graph.Resources {
 			key := types.NamespacedName{Namespace: ns, Name: name}
 			gw, hr, gr, rg := &gwv1.Gateway{}, &gwv1.HTTPRoute{}, &gwv1.GRPCRoute{}, &gwv1beta1.ReferenceGrant{}
 			svc, secret, set := &corev1.Service{}, &corev1.Secret{}, &gwv1.ListenerSet{}
+			tls, tcp, udp := &gwv1.TLSRoute{}, &gwv1.TCPRoute{}, &gwv1.UDPRoute{}
+			f.Fill(&tls.Spec)
+			f.Fill(&tcp.Spec)
+			f.Fill(&udp.Spec)
 			f.Fill(&gw.Spec)
 			f.Fill(&hr.Spec)
 			f.Fill(&gr.Spec)
@@ -69,11 +74,12 @@ func Arbitrary(seed int64) graph.Resources {
 			for i := range set.Spec.Listeners {
 				set.Spec.Listeners[i].Name = gwv1.SectionName(rune('a' + i))
 			}
-			for _, o := range []client.Object{gw, hr, gr, rg, svc, secret, set} {
+			for _, o := range []client.Object{gw, hr, gr, tls, tcp, udp, rg, svc, secret, set} {
 				o.SetNamespace(ns)
 				o.SetName(name)
 			}
 			r.Gateways[key], r.HTTPRoutes[key], r.GRPCRoutes[key], r.ReferenceGrants[key] = gw, hr, gr, rg
+			r.TLSRoutes[key], r.TCPRoutes[key], r.UDPRoutes[key] = tls, tcp, udp
 			r.Services[key], r.Secrets[key], r.ListenerSets[key] = svc, secret, set
 		}
 	}
@@ -90,6 +96,9 @@ func Shuffled(r graph.Resources) graph.Resources {
 	all = appendAll(all, r.ListenerSets)
 	all = appendAll(all, r.HTTPRoutes)
 	all = appendAll(all, r.GRPCRoutes)
+	all = appendAll(all, r.TLSRoutes)
+	all = appendAll(all, r.TCPRoutes)
+	all = appendAll(all, r.UDPRoutes)
 	all = appendAll(all, r.ReferenceGrants)
 	all = appendAll(all, r.Namespaces)
 	all = appendAll(all, r.Services)

@@ -127,6 +127,9 @@ func decode(doc []byte) (client.Object, error) {
 		"ListenerSet":    &gwv1.ListenerSet{},
 		"HTTPRoute":      &gwv1.HTTPRoute{},
 		"GRPCRoute":      &gwv1.GRPCRoute{},
+		"TLSRoute":       &gwv1.TLSRoute{},
+		"TCPRoute":       &gwv1.TCPRoute{},
+		"UDPRoute":       &gwv1.UDPRoute{},
 		"ReferenceGrant": &gwv1beta1.ReferenceGrant{},
 		"Namespace":      &corev1.Namespace{},
 		"Service":        &corev1.Service{},
@@ -183,6 +186,12 @@ func Add(r *graph.Resources, obj client.Object) error {
 		r.HTTPRoutes[key] = o
 	case *gwv1.GRPCRoute:
 		r.GRPCRoutes[key] = o
+	case *gwv1.TLSRoute:
+		r.TLSRoutes[key] = o
+	case *gwv1.TCPRoute:
+		r.TCPRoutes[key] = o
+	case *gwv1.UDPRoute:
+		r.UDPRoutes[key] = o
 	case *gwv1beta1.ReferenceGrant:
 		r.ReferenceGrants[key] = o
 	case *corev1.Namespace:
