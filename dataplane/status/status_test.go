@@ -100,6 +100,12 @@ func view(o client.Object) map[string]any {
 		routeView(o.Status.Parents)
 	case *gwv1.GRPCRoute:
 		routeView(o.Status.Parents)
+	case *gwv1.TLSRoute:
+		routeView(o.Status.Parents)
+	case *gwv1.TCPRoute:
+		routeView(o.Status.Parents)
+	case *gwv1.UDPRoute:
+		routeView(o.Status.Parents)
 	}
 	return v
 }

@@ -10,8 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/proto"
 
 	"headgate.dev/headgate/dataplane/graph"
@@ -44,7 +47,19 @@ func TestDependentsAreTheRoutesInAResource(t *testing.T) {
 					}
 				}
 			}
+			for name, message := range snap.Filters {
+				filter := &tcpproxyv3.TcpProxy{}
+				if err := message.(*corev3.TypedExtensionConfig).TypedConfig.UnmarshalTo(filter); err != nil {
+					t.Fatal(err)
+				}
+				if route := filter.StatPrefix; route != "none" && !slices.Contains(dependents(g, gw, typeURL(message), name), route) {
+					t.Errorf("%s: %s is in the filter %s but does not depend on it", c.Name, route, name)
+				}
+			}
 			for name, message := range snap.Clusters {
+				if mix, ok := snap.Mixes[name].(*endpointv3.ClusterLoadAssignment); ok && len(mix.Endpoints) == 0 {
+					continue // a port without a route
+				}
 				if len(dependents(g, gw, typeURL(message), name)) == 0 {
 					t.Errorf("%s: nothing depends on cluster %s", c.Name, name)
 				}

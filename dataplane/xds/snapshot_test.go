@@ -186,6 +186,9 @@ func eachMessage(m protoreflect.Message, visit func(protoreflect.Message)) {
 }
 
 func nameOf(m proto.Message) string {
+	if mix, ok := m.(*endpointv3.ClusterLoadAssignment); ok {
+		return mix.ClusterName
+	}
 	return m.ProtoReflect().Get(m.ProtoReflect().Descriptor().Fields().ByName("name")).String()
 }
 

@@ -106,3 +106,36 @@ func Key(service string) graph.ClusterKey {
 func Backend(service string, weight int32) *graph.Backend {
 	return &graph.Backend{Cluster: Key(service), Weight: weight, Valid: true}
 }
+
+// Connections is a valid listener of protocol TLS or TCP with routes, oldest first. With a
+// certificate it ends TLS, without it passes TLS through.
+func Connections(name string, port uint32, protocol gwv1.ProtocolType, hostname string, certs []graph.Certificate, routes ...*graph.Route) *graph.Listener {
+	l := HTTP(name, port, hostname, routes...)
+	l.Protocol, l.Certificates = protocol, certs
+	return l
+}
+
+// Datagrams is a valid UDP listener with routes, oldest first.
+func Datagrams(name string, port uint32, routes ...*graph.Route) *graph.Listener {
+	l := HTTP(name, port, "", routes...)
+	l.Protocol = gwv1.UDPProtocolType
+	return l
+}
+
+// L4 is a route of connections or datagrams in namespace shop, with one rule.
+func L4(kind graph.RouteKind, name string, hostnames []string, backends ...*graph.Backend) *graph.Route {
+	for _, b := range backends {
+		b.Cluster.Protocol = graph.UpstreamTCP
+		if kind == graph.KindUDPRoute {
+			b.Cluster.Protocol = graph.UpstreamUDP
+		}
+	}
+	r := Route(name, hostnames, &graph.Rule{Valid: true, Backends: backends})
+	r.Kind = kind
+	return r
+}
+
+// Missing is a backend that does not exist.
+func Missing(weight int32) *graph.Backend {
+	return &graph.Backend{Cluster: Key("missing"), Weight: weight}
+}
