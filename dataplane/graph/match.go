@@ -125,6 +125,9 @@ func checkRegex(expression string) error {
 	return nil
 }
 
+// ValidRegex tells whether Envoy takes a regular expression.
+func ValidRegex(expression string) bool { return checkRegex(expression) == nil }
+
 // unicodeClasses gives the names in \p{name}, \P{name} and \pN.
 func unicodeClasses(expression string) []string {
 	var names []string

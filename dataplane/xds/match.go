@@ -4,7 +4,6 @@
 package xds
 
 import (
-	"regexp"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -88,8 +87,8 @@ func regex(expression string) *matcherv3.RegexMatcher {
 	return &matcherv3.RegexMatcher{Regex: expression}
 }
 
-// expressible tells whether Envoy would take the match. Build makes a rule with an
-// expression that does not compile invalid; such a rule still answers 500 where its
+// expressible tells whether Envoy would take the match. Build makes a rule with a match
+// that it would not take invalid; such a rule still answers 500 where its
 // other matches stand, and only the broken match has to be left out.
 func expressible(m graph.Match) bool {
 	all := []graph.StringMatch{m.Path}
@@ -103,11 +102,11 @@ func expressible(m graph.Match) bool {
 		if s.Type != graph.MatchRegex {
 			continue
 		}
-		if _, err := regexp.Compile(s.Value); err != nil || s.Value == "" {
+		if !graph.ValidRegex(s.Value) {
 			return false
 		}
 	}
-	return true
+	return routeMatch(m).ValidateAll() == nil
 }
 
 // fraction matches the given part of a million of the requests. All routes of one

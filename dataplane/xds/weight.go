@@ -37,6 +37,7 @@ next:
 		if !b.Valid {
 			// No cluster has this name; see answer500.
 			s.cluster = "invalid-" + strconv.Itoa(i)
+			s.filters = graph.Filters{} // they may be what is not valid
 		}
 		for j := range shares {
 			if shares[j].cluster == s.cluster && sameFilters(shares[j].filters, s.filters) {
