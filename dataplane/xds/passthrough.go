@@ -29,14 +29,12 @@ func (n serverName) filterName() string {
 
 // serverNames gives the names of a TLS listener, sorted. As for HTTP, a name belongs to the
 // listener with the most specific hostname of the port, and a listener without a route for its
-// own hostname closes its connections rather than leave them to a wider one.
+// own hostname closes its connections rather than leave them to a wider one. That also gives
+// a port without any route a filter chain, without which Envoy refuses to listen.
 func serverNames(p port, l *graph.Listener) []serverName {
 	var names []serverName
 	for _, host := range ownedHosts(p, l) {
-		name := serverName{listener: l, host: host, route: routeOfHost(l, host)}
-		if name.route != nil || hasWider(p, l) {
-			names = append(names, name)
-		}
+		names = append(names, serverName{listener: l, host: host, route: routeOfHost(l, host)})
 	}
 	return names
 }
@@ -61,14 +59,6 @@ func routeOfHost(l *graph.Listener, host string) *graph.Route {
 		return nil
 	}
 	return best.Route
-}
-
-// hasWider tells whether another listener of the port would take connections that this
-// one has no route for.
-func hasWider(p port, l *graph.Listener) bool {
-	return slices.ContainsFunc(p.listeners, func(other *graph.Listener) bool {
-		return other != l && slices.Contains(widening(orAny(l.Hostname))[1:], orAny(other.Hostname))
-	})
 }
 
 // serverNameChain leads the connections of one server name to its filter.
