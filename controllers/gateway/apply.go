@@ -17,6 +17,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,6 +40,10 @@ type proxies struct {
 	addresses []string
 	ready     int32
 	problem   string
+	// complete is true when all that should run is ready, and is of the newest form.
+	complete bool
+	// wanted are the objects that were applied; nil when that failed.
+	wanted map[objectKey]bool
 }
 
 type objectKey struct {
@@ -53,13 +58,16 @@ type applied struct {
 	gateway             types.NamespacedName
 	hash, before, after string
 	at                  time.Time
+	// replicas is true when a number of replicas was applied.
+	replicas bool
 }
 
 // cacheDelay is how long the cache may take to show what was applied.
 const cacheDelay = 5 * time.Second
 
 // +kubebuilder:rbac:groups="",resources=configmaps;serviceaccounts;services;secrets,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments;daemonsets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 
 // applyAll brings the infrastructure of every Gateway to what it should be, and
@@ -94,25 +102,32 @@ func (r *reconciler) applyOne(ctx context.Context, gw *graph.Gateway, services m
 	if err != nil {
 		return p, 0, err
 	}
-	for _, obj := range infra.For(gw, r.infraOptions(gw, identity)).All() {
+	objects := infra.For(gw, r.infraOptions(gw, identity))
+	if err := r.leaveReplicas(ctx, gw, objects.Deployment); err != nil {
+		return p, 0, err
+	}
+	p.wanted = map[objectKey]bool{}
+	for _, obj := range objects.All() {
+		p.wanted[objectKey{kind: obj.GetObjectKind().GroupVersionKind().Kind, NamespacedName: name}] = true
 		if err := r.apply(ctx, gw, obj); err != nil {
 			return p, 0, err
 		}
 	}
-	deployment := &appsv1.Deployment{}
-	if err := r.client.Get(ctx, name, deployment, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-		return p, 0, fmt.Errorf("reading Deployment %s: %w", name, err)
+	if p.ready, p.complete, err = r.ready(ctx, objects, name); err != nil {
+		return p, 0, err
 	}
-	p.ready = deployment.Status.ReadyReplicas
 	p.addresses = addresses(services[name])
 	return p, max(time.Second, pki.RotationDue(identity.Cert).Sub(r.options.Now())), nil
 }
 
-// addresses are all that the load balancer assigned.
+// addresses are all that the load balancer assigned or, without one, those in the cluster.
 func addresses(service *corev1.Service) []string {
 	var out []string
 	if service == nil {
 		return nil
+	}
+	if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return service.Spec.ClusterIPs
 	}
 	for _, ingress := range service.Status.LoadBalancer.Ingress {
 		switch {
@@ -126,20 +141,21 @@ func addresses(service *corev1.Service) []string {
 }
 
 func (r *reconciler) infraOptions(gw *graph.Gateway, identity pki.Identity) infra.Options {
-	o := r.options
+	o, proxy := r.options, graph.MergeProxy(gw.Proxy, r.defaults)
 	params := xds.BootstrapParams{
 		Gateway: gw.Key, NodeID: gw.Key.String(),
 		ControlPlaneHost: o.ControlPlaneHost, ControlPlanePort: o.ControlPlanePort, ControlPlaneName: o.ControlPlaneName,
 		CertDir: infra.CertDir, ConfigDir: infra.ConfigDir, AdminPort: graph.AdminPort, StatsPort: graph.StatsPort,
+		MaxHeapBytes: infra.MaxHeapBytes(proxy),
 	}
-	if limit := o.Resources.Limits.Memory(); !limit.IsZero() {
-		// Below the limit, so that a proxy sheds load before the kernel ends it.
-		params.MaxHeapBytes = uint64(limit.Value()) / 10 * 8
+	if proxy.MaxConnections != nil {
+		params.MaxConnections = uint32(*proxy.MaxConnections)
+	}
+	if proxy.Bootstrap != nil {
+		params.Extra = proxy.Bootstrap.Raw
 	}
 	return infra.Options{
-		ProxyImage: o.ProxyImage, HeadgateImage: o.HeadgateImage,
-		Replicas: o.Replicas, Concurrency: o.Concurrency, Resources: *o.Resources,
-		DrainSeconds: int32(o.Drain / time.Second), MaxDrainSeconds: int32(o.MaxDrain / time.Second),
+		HeadgateImage: o.HeadgateImage, Proxy: proxy,
 		Files:       xds.Files(params),
 		Certificate: identity.Cert, Key: identity.Key, Authority: identity.CA,
 	}
@@ -230,7 +246,9 @@ func (r *reconciler) apply(ctx context.Context, gw *graph.Gateway, desired clien
 	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), fieldOwner, client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying %s %s: %w", key.kind, key.NamespacedName, err)
 	}
-	r.applied[key] = applied{gateway: gw.Key, hash: hash, before: seen, after: version(u), at: now}
+	deployment, ok := desired.(*appsv1.Deployment)
+	replicas := ok && deployment.Spec.Replicas != nil
+	r.applied[key] = applied{gateway: gw.Key, hash: hash, before: seen, after: version(u), at: now, replicas: replicas}
 	return nil
 }
 
@@ -264,6 +282,10 @@ func (r *reconciler) existing(ctx context.Context, desired client.Object) (clien
 		obj, cached = &appsv1.Deployment{}, true
 	case *corev1.Service:
 		obj, cached = &corev1.Service{}, true
+	case *appsv1.DaemonSet: // of these the cache has what is labelled as ours
+		obj = &appsv1.DaemonSet{}
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		obj, cached = &autoscalingv2.HorizontalPodAutoscaler{}, true
 	}
 	err := r.client.Get(ctx, client.ObjectKeyFromObject(desired), obj, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) && !cached {

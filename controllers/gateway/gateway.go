@@ -21,8 +21,6 @@ import (
 	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +28,7 @@ import (
 
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/infra"
 	"headgate.dev/headgate/dataplane/pki"
 	"headgate.dev/headgate/dataplane/server"
 	"headgate.dev/headgate/dataplane/xds"
@@ -58,45 +57,13 @@ type Options struct {
 	ControlPlaneName string
 	// ProxyImage and HeadgateImage are the images of a proxy's pod.
 	ProxyImage, HeadgateImage string
-	// Replicas of each Gateway's proxies; 0 leaves the number to whoever scales
-	// the Deployments.
-	Replicas int32
-	// Concurrency is the number of worker threads of each proxy. Default 2.
-	Concurrency int32
-	// Resources of each proxy. Default: requests of 100m CPU and 128Mi, a memory
-	// limit of 1Gi.
-	Resources *corev1.ResourceRequirements
-	// Drain is how long a proxy that leaves waits for idle connections, MaxDrain
-	// for running requests. Defaults 20s and 1m: Kubernetes looks at a namespace that is
-	// being deleted again only after half of its pods' grace period.
-	Drain, MaxDrain time.Duration
 	// Now and Rand are the clock and the randomness of certificates.
 	Now  func() time.Time
 	Rand io.Reader
 }
 
-func (o Options) withDefaults() Options {
-	if o.Concurrency == 0 {
-		o.Concurrency = 2
-	}
-	if o.Resources == nil {
-		o.Resources = &corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
-		}
-	}
-	if o.Drain == 0 {
-		o.Drain = 20 * time.Second
-	}
-	if o.MaxDrain == 0 {
-		o.MaxDrain = time.Minute
-	}
-	return o
-}
-
 // Add registers the reconcilers with the manager. They run on the leader only.
 func Add(mgr ctrl.Manager, o Options) error {
-	o = o.withDefaults()
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
@@ -105,6 +72,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		client:       mgr.GetClient(),
 		direct:       mgr.GetAPIReader(),
 		options:      o,
+		defaults:     infra.Defaults(o.ProxyImage),
 		controller:   v1beta1.ControllerName,
 		endpoints:    e,
 		secrets:      newSecrets(mgr.GetClient(), mgr.GetAPIReader(), o.Now),

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +29,7 @@ import (
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -75,6 +77,7 @@ func graphKinds(w *written) []kind {
 		keyed(&gwxv1alpha1.XBackendTrafficPolicy{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy {
 			return r.XBackendTrafficPolicies
 		}),
+		keyed(&v1beta1.ProxyConfig{}, true, spec, func(r *graph.Resources) map[types.NamespacedName]*v1beta1.ProxyConfig { return r.ProxyConfigs }),
 	}
 }
 
@@ -209,7 +212,7 @@ func (k *kinds) definitions(ctx context.Context) (map[string]*metav1.PartialObje
 }
 
 // addDiscovery looks again for the missing kinds whenever a definition of the
-// Gateway API appears or changes.
+// Gateway API, or of ours, appears or changes.
 func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
 	c, err := controller.New("kinds", mgr, controller.Options{
 		MaxConcurrentReconciles: 1,
@@ -220,7 +223,7 @@ func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
 	if err != nil {
 		return fmt.Errorf("making the controller of kinds: %w", err)
 	}
-	ours := predicate.NewPredicateFuncs(func(o client.Object) bool { return isGatewayAPI(o.GetName()) })
+	ours := predicate.NewPredicateFuncs(func(o client.Object) bool { return isOfGateways(o.GetName()) })
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{worldKey} })
 	definitions := metadata("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 	if err := c.Watch(source.Kind(mgr.GetCache(), client.Object(definitions), one, ours)); err != nil {
@@ -231,6 +234,12 @@ func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
 		return fmt.Errorf("watching the definitions of kinds for the gateway controller: %w", err)
 	}
 	return nil
+}
+
+// isOfGateways tells whether a definition's name, plural.group, is one that the graph is
+// built from: of the Gateway API, or of ours.
+func isOfGateways(name string) bool {
+	return isGatewayAPI(name) || strings.HasSuffix(name, "."+v1beta1.GroupVersion.Group)
 }
 
 // isGatewayAPI tells whether a definition's name, plural.group, is one of the Gateway API.

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/pki"
 	"headgate.dev/headgate/dataplane/status"
@@ -31,11 +32,13 @@ type reconciler struct {
 	direct     client.Reader
 	options    Options
 	controller string
-	kinds      *kinds
-	endpoints  *endpoints
-	secrets    *secrets
-	written    *written
-	events     events.EventRecorder
+	// defaults are how proxies run where no ProxyConfig says something.
+	defaults  v1beta1.ProxyConfigSpec
+	kinds     *kinds
+	endpoints *endpoints
+	secrets   *secrets
+	written   *written
+	events    events.EventRecorder
 	// told are the refusals that an event was written for.
 	told map[string]bool
 	// lateServices are those that the cache does not have, any more or yet.

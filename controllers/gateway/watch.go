@@ -8,6 +8,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -42,6 +43,7 @@ func CacheByObject() map[client.Object]cache.ByObject {
 		&corev1.ConfigMap{}:             managed,
 		&corev1.ServiceAccount{}:        managed,
 		&policyv1.PodDisruptionBudget{}: managed,
+		&appsv1.DaemonSet{}:             managed,
 	}
 }
 
@@ -49,10 +51,12 @@ func CacheByObject() map[client.Object]cache.ByObject {
 // lets pass only what the graph or the infrastructure depends on.
 func worldSources(c cache.Cache, r *reconciler) []source.Source {
 	return []source.Source{
-		watch(c, metadata("v1", "Secret"), predicate.NewPredicateFuncs(func(o client.Object) bool {
-			return isManaged(o) || r.secrets.wants(client.ObjectKeyFromObject(o))
-		})),
+		watch(c, metadata("v1", "Secret"), predicate.Or(managed(), predicate.NewPredicateFuncs(func(o client.Object) bool {
+			return r.secrets.wants(client.ObjectKeyFromObject(o))
+		}))),
 		watch(c, &appsv1.Deployment{}, predicate.And(managed(), onUpdate(deploymentNews))),
+		watch(c, &appsv1.DaemonSet{}, predicate.And(managed(), onUpdate(daemonSetNews))),
+		watch(c, &autoscalingv2.HorizontalPodAutoscaler{}, predicate.And(managed(), onUpdate(autoscalerNews))),
 		watch(c, metadata("v1", "ConfigMap"), predicate.NewPredicateFuncs(isManaged)),
 		watch(c, metadata("v1", "ServiceAccount"), predicate.NewPredicateFuncs(isManaged)),
 		watch(c, metadata("policy/v1", "PodDisruptionBudget"), predicate.And(managed(),
@@ -102,6 +106,18 @@ func deploymentNews(before, after client.Object) bool {
 	a, okA := before.(*appsv1.Deployment)
 	b, okB := after.(*appsv1.Deployment)
 	return !okA || !okB || a.Generation != b.Generation || a.Status.ReadyReplicas != b.Status.ReadyReplicas || metadataNews(a, b)
+}
+
+func daemonSetNews(before, after client.Object) bool {
+	a, okA := before.(*appsv1.DaemonSet)
+	b, okB := after.(*appsv1.DaemonSet)
+	return !okA || !okB || a.Generation != b.Generation || !equality.Semantic.DeepEqual(a.Status, b.Status) || metadataNews(a, b)
+}
+
+func autoscalerNews(before, after client.Object) bool {
+	a, okA := before.(*autoscalingv2.HorizontalPodAutoscaler)
+	b, okB := after.(*autoscalingv2.HorizontalPodAutoscaler)
+	return !okA || !okB || !equality.Semantic.DeepEqual(a.Spec, b.Spec) || metadataNews(a, b)
 }
 
 func metadataNews(a, b client.Object) bool {

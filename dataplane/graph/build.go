@@ -17,12 +17,12 @@ import (
 // makes each node from its object and what that refers to, and only then links
 // them, so that a node depends on nothing else.
 func Build(r Resources) *Graph {
-	refs := references{services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants)}
+	refs := references{services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants), proxies: r.ProxyConfigs}
 	g := &Graph{}
 	classes := map[string]*Class{}
 	for _, name := range slices.Sorted(maps.Keys(r.GatewayClasses)) {
 		if src := r.GatewayClasses[name]; src != nil && string(src.Spec.ControllerName) == r.ControllerName {
-			classes[name] = buildClass(src, r.Definitions)
+			classes[name] = buildClass(src, r.ProxyConfigs, r.Definitions)
 			g.Classes = append(g.Classes, classes[name])
 		}
 	}

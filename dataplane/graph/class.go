@@ -8,11 +8,9 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-func buildClass(src *gwv1.GatewayClass, definitions map[string]*metav1.PartialObjectMetadata) *Class {
+func buildClass(src *gwv1.GatewayClass, configs proxyConfigs, definitions map[string]*metav1.PartialObjectMetadata) *Class {
 	c := &Class{Source: src}
-	if src.Spec.ParametersRef != nil {
-		c.Problems = append(c.Problems, classParametersUnsupported())
-	}
+	c.Proxy, c.Problems = configs.ofClass(src.Spec.ParametersRef)
 	c.Valid = len(c.Problems) == 0
 	// Definitions of another version are served as well as they can be.
 	var problems []Problem

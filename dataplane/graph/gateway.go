@@ -14,9 +14,9 @@ func buildGateway(src *gwv1.Gateway, class *Class, refs references) *Gateway {
 	if !class.Valid {
 		gw.Problems = append(gw.Problems, classNotAccepted(class.Source.Name))
 	}
-	if infra := src.Spec.Infrastructure; infra != nil && infra.ParametersRef != nil {
-		gw.Problems = append(gw.Problems, parametersUnsupported(*infra.ParametersRef))
-	}
+	var parameterProblems []Problem
+	gw.Proxy, parameterProblems = refs.proxies.ofGateway(src, class.Proxy)
+	gw.Problems = append(gw.Problems, parameterProblems...)
 	var addressProblems []Problem
 	gw.Addresses, addressProblems = readAddresses(src.Spec.Addresses)
 	gw.Problems = append(gw.Problems, addressProblems...)

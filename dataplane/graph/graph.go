@@ -20,6 +20,8 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"headgate.dev/headgate/api/v1beta1"
 )
 
 // Resources is every object that Build reads. It is never modified.
@@ -41,6 +43,7 @@ type Resources struct {
 	Namespaces      map[string]*corev1.Namespace
 	Services        map[types.NamespacedName]*corev1.Service
 	Secrets         map[types.NamespacedName]*corev1.Secret
+	ProxyConfigs    map[types.NamespacedName]*v1beta1.ProxyConfig
 
 	BackendTLSPolicies      map[types.NamespacedName]*gwv1.BackendTLSPolicy
 	XBackends               map[types.NamespacedName]*gwxv1alpha1.XBackend
@@ -64,6 +67,7 @@ func NewResources(controllerName string) Resources {
 		Namespaces:      map[string]*corev1.Namespace{},
 		Services:        map[types.NamespacedName]*corev1.Service{},
 		Secrets:         map[types.NamespacedName]*corev1.Secret{},
+		ProxyConfigs:    map[types.NamespacedName]*v1beta1.ProxyConfig{},
 
 		BackendTLSPolicies:      map[types.NamespacedName]*gwv1.BackendTLSPolicy{},
 		XBackends:               map[types.NamespacedName]*gwxv1alpha1.XBackend{},
@@ -83,7 +87,9 @@ type Graph struct {
 
 // Class is a GatewayClass that names our controller.
 type Class struct {
-	Source   *gwv1.GatewayClass
+	Source *gwv1.GatewayClass
+	// Proxy is how the proxies of its Gateways run where they say nothing else.
+	Proxy    v1beta1.ProxyConfigSpec
 	Valid    bool
 	Problems []Problem
 	// Experimental is true when the cluster has the fields of the experimental channel.
@@ -107,6 +113,9 @@ type Gateway struct {
 	// ClientCertificate is what the proxies show to backends that they speak TLS to,
 	// unless UpstreamTLS says otherwise; nil for none.
 	ClientCertificate *Certificate
+	// Proxy is how its proxies run, with the defaults of the class and without those that
+	// Headgate was installed with.
+	Proxy v1beta1.ProxyConfigSpec
 	// Valid is false when the Gateway is not accepted as a whole. What was served
 	// before stays as it is.
 	Valid    bool

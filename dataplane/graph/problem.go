@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"headgate.dev/headgate/api/v1beta1"
 )
 
 // Problem is one thing that is wrong with an object, as its owner will read it.
@@ -40,9 +42,8 @@ func problem[C, R ~string](condition C, reason R, format string, args ...any) Pr
 
 // Of classes and Gateways.
 
-func classParametersUnsupported() Problem {
-	return problem(gwv1.GatewayClassConditionStatusAccepted, gwv1.GatewayClassReasonInvalidParameters,
-		"spec.parametersRef is not supported: remove it")
+func classParametersInvalid(text string) Problem {
+	return problem(gwv1.GatewayClassConditionStatusAccepted, gwv1.GatewayClassReasonInvalidParameters, "%s", text)
 }
 
 func classNotAccepted(class string) Problem {
@@ -50,9 +51,14 @@ func classNotAccepted(class string) Problem {
 		"GatewayClass %q is not accepted: see its status", class)
 }
 
-func parametersUnsupported(ref gwv1.LocalParametersReference) Problem {
-	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonInvalidParameters,
-		"spec.infrastructure.parametersRef names %s %q of group %q: no kind is supported, remove it", ref.Kind, ref.Name, ref.Group)
+func gatewayParametersInvalid(text string) Problem {
+	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonInvalidParameters, "%s", text)
+}
+
+// parametersUnsupported is the sentence about a reference of a Gateway or a class to
+// another kind.
+func parametersUnsupported(field, group, kind, name string) string {
+	return fmt.Sprintf("%s names %s %q of group %q: name a ProxyConfig of group %s, or remove it", field, kind, name, group, v1beta1.GroupVersion.Group)
 }
 
 func addressUnsupported(i int, addressType string) Problem {

@@ -15,6 +15,7 @@ type references struct {
 	services map[types.NamespacedName]*corev1.Service
 	secrets  map[types.NamespacedName]*corev1.Secret
 	grants   map[string][]*gwv1beta1.ReferenceGrant
+	proxies  proxyConfigs
 }
 
 func grantsByNamespace(grants map[types.NamespacedName]*gwv1beta1.ReferenceGrant) map[string][]*gwv1beta1.ReferenceGrant {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -25,6 +27,8 @@ const (
 	ConfigDir = "/etc/headgate"
 	// BootstrapFile is the one of Options.Files that Envoy reads first.
 	BootstrapFile = "bootstrap.json"
+	// proxyContainer is the container that Envoy runs in.
+	proxyContainer = "envoy"
 	// nonroot is the user of the distroless images.
 	nonroot = 65532
 	// AnnotationBootstrap on a pod is the hash of its bootstrap: a pod reads it
@@ -42,32 +46,11 @@ const (
 )
 
 func deployment(gw *graph.Gateway, o Options) *appsv1.Deployment {
-	meta := objectMeta(gw)
-	pod := corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: labels(gw), Annotations: podAnnotations(gw, o)},
-		Spec: corev1.PodSpec{
-			ServiceAccountName:            meta.Name,
-			AutomountServiceAccountToken:  new(false),
-			EnableServiceLinks:            new(false),
-			TerminationGracePeriodSeconds: new(int64(o.MaxDrainSeconds + graceMargin)),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), RunAsUser: new(int64(nonroot)), RunAsGroup: new(int64(nonroot)), FSGroup: new(int64(nonroot)),
-				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
-				MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
-				LabelSelector: &metav1.LabelSelector{MatchLabels: selector(gw)},
-			}},
-			InitContainers: []corev1.Container{shutdownManager(gw, o)},
-			Containers:     []corev1.Container{proxy(gw, o)},
-			Volumes:        volumes(meta.Name),
-		},
-	}
 	d := &appsv1.Deployment{
-		TypeMeta: typeMeta("apps/v1", "Deployment"), ObjectMeta: meta,
+		TypeMeta: typeMeta("apps/v1", "Deployment"), ObjectMeta: objectMeta(gw),
 		Spec: appsv1.DeploymentSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: selector(gw)},
-			Template: pod,
+			Template: podTemplate(gw, o),
 			// A new proxy must be ready before an old one goes.
 			Strategy: appsv1.DeploymentStrategy{
 				Type: appsv1.RollingUpdateDeploymentStrategyType,
@@ -77,10 +60,73 @@ func deployment(gw *graph.Gateway, o Options) *appsv1.Deployment {
 			},
 		},
 	}
-	if o.Replicas > 0 {
-		d.Spec.Replicas = &o.Replicas
+	if o.Proxy.Autoscaling == nil { // else the number is the autoscaler's
+		d.Spec.Replicas = o.Proxy.Replicas
 	}
 	return d
+}
+
+func daemonSet(gw *graph.Gateway, o Options) *appsv1.DaemonSet {
+	d := &appsv1.DaemonSet{
+		TypeMeta: typeMeta("apps/v1", "DaemonSet"), ObjectMeta: objectMeta(gw),
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: selector(gw)},
+			Template: podTemplate(gw, o),
+			// On each node a new proxy must be ready before the old one goes.
+			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{
+				Type: appsv1.RollingUpdateDaemonSetStrategyType,
+				RollingUpdate: &appsv1.RollingUpdateDaemonSet{
+					MaxSurge: new(intstr.FromInt32(1)), MaxUnavailable: new(intstr.FromInt32(0)),
+				},
+			},
+		},
+	}
+	d.Spec.Template.Spec.TopologySpreadConstraints = nil // one to a node already
+	return d
+}
+
+func podTemplate(gw *graph.Gateway, o Options) corev1.PodTemplateSpec {
+	_, longest := drainSeconds(o.Proxy.Drain)
+	pod := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels(gw), Annotations: podAnnotations(gw, o)},
+		Spec: corev1.PodSpec{
+			ServiceAccountName:            objectMeta(gw).Name,
+			AutomountServiceAccountToken:  new(false),
+			EnableServiceLinks:            new(false),
+			TerminationGracePeriodSeconds: new(int64(longest + graceMargin)),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), RunAsUser: new(int64(nonroot)), RunAsGroup: new(int64(nonroot)), FSGroup: new(int64(nonroot)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+				MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+			}},
+			InitContainers: []corev1.Container{shutdownManager(gw, o)},
+			Containers:     []corev1.Container{proxy(gw, o)},
+			Volumes:        volumes(objectMeta(gw).Name),
+		},
+	}
+	for _, name := range o.Proxy.ImagePullSecrets {
+		pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	place(gw, &pod.Spec, o.Proxy.Pod)
+	return pod
+}
+
+// place says where the pod runs.
+func place(gw *graph.Gateway, pod *corev1.PodSpec, p *v1beta1.PodPlacement) {
+	if p != nil {
+		pod.NodeSelector, pod.Tolerations, pod.Affinity = p.NodeSelector, p.Tolerations, p.Affinity
+		pod.PriorityClassName = p.PriorityClassName
+		if p.TopologySpreadConstraints != nil {
+			pod.TopologySpreadConstraints = slices.Clone(p.TopologySpreadConstraints)
+		}
+	}
+	for i := range pod.TopologySpreadConstraints {
+		if c := &pod.TopologySpreadConstraints[i]; c.LabelSelector == nil {
+			c.LabelSelector = &metav1.LabelSelector{MatchLabels: selector(gw)}
+		}
+	}
 }
 
 func podAnnotations(gw *graph.Gateway, o Options) map[string]string {
@@ -99,23 +145,24 @@ func podAnnotations(gw *graph.Gateway, o Options) map[string]string {
 }
 
 func proxy(gw *graph.Gateway, o Options) corev1.Container {
+	idle, _ := drainSeconds(o.Proxy.Drain)
 	ready := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(graph.StatsPort)}}
 	return corev1.Container{
-		Name:  "envoy",
-		Image: o.ProxyImage,
+		Name:  proxyContainer,
+		Image: o.Proxy.Image,
 		Args: []string{
 			"-c", ConfigDir + "/" + BootstrapFile,
 			"--service-node", "$(POD_NAME)",
-			"--concurrency", strconv.Itoa(int(o.Concurrency)),
-			"--log-level", "warning",
-			"--drain-time-s", strconv.Itoa(int(o.DrainSeconds)),
+			"--concurrency", strconv.Itoa(int(*o.Proxy.Concurrency)),
+			"--log-level", strings.ToLower(o.Proxy.LogLevel),
+			"--drain-time-s", strconv.Itoa(int(idle)),
 			"--disable-hot-restart", // it needs shared memory that can be written
 		},
 		Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{
 			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"},
 		}}},
 		Ports:     []corev1.ContainerPort{{Name: "stats", ContainerPort: graph.StatsPort, Protocol: corev1.ProtocolTCP}},
-		Resources: o.Resources,
+		Resources: *o.Proxy.Resources,
 		// Until the first configuration is complete the pod has not started.
 		StartupProbe:   &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 1, FailureThreshold: 120},
 		ReadinessProbe: &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 5, FailureThreshold: 1},
@@ -134,6 +181,7 @@ func proxy(gw *graph.Gateway, o Options) corev1.Container {
 // shutdownManager is a native sidecar: it starts before the proxy and is stopped
 // after it, so that it is there for the whole of the proxy's preStop hook.
 func shutdownManager(gw *graph.Gateway, o Options) corev1.Container {
+	idle, longest := drainSeconds(o.Proxy.Drain)
 	return corev1.Container{
 		Name:          "shutdown-manager",
 		Image:         o.HeadgateImage,
@@ -142,8 +190,8 @@ func shutdownManager(gw *graph.Gateway, o Options) corev1.Container {
 			"shutdown-manager",
 			fmt.Sprintf("--listen=:%d", graph.DrainPort),
 			fmt.Sprintf("--admin=http://127.0.0.1:%d", graph.AdminPort),
-			fmt.Sprintf("--drain-time=%ds", o.DrainSeconds),
-			fmt.Sprintf("--max-drain-time=%ds", o.MaxDrainSeconds),
+			fmt.Sprintf("--drain-time=%ds", idle),
+			fmt.Sprintf("--max-drain-time=%ds", longest),
 		},
 		Env: []corev1.EnvVar{{Name: DrainTokenEnv, Value: drainToken(gw)}},
 		Resources: corev1.ResourceRequirements{

@@ -5,9 +5,12 @@
 // its proxies, all of them in the Gateway's namespace and owned by it:
 //
 //	Gateway ─▶ Service ─▶ Deployment ─ pod ─ envoy            ◀─ ConfigMap (bootstrap)
-//	             │            │              shutdown-manager ◀─ Secret (client certificate)
-//	          listeners'   ServiceAccount, PodDisruptionBudget
-//	            ports
+//	             │        or DaemonSet       shutdown-manager ◀─ Secret (client certificate)
+//	          listeners'      │
+//	            ports      ServiceAccount, PodDisruptionBudget, HorizontalPodAutoscaler
+//
+// How they run is what the Gateway's ProxyConfig says, over that of its class, over
+// Defaults.
 //
 // Nothing in the pod depends on the listeners, so that a listener that comes or
 // goes changes the Service alone and restarts no pod.
@@ -20,6 +23,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,18 +38,10 @@ import (
 // Options are what the objects of every Gateway have in common, and the secrets
 // of one.
 type Options struct {
-	// ProxyImage is Envoy's image, HeadgateImage that of the shutdown manager.
-	ProxyImage, HeadgateImage string
-	// Replicas is the number of pods; 0 leaves the number to whoever scales the
-	// Deployment (one at first).
-	Replicas int32
-	// Concurrency is the number of worker threads of each proxy.
-	Concurrency int32
-	// Resources of the proxy's container.
-	Resources corev1.ResourceRequirements
-	// DrainSeconds is how long a proxy that is leaving waits for idle connections to
-	// go; MaxDrainSeconds is how long for requests that still run.
-	DrainSeconds, MaxDrainSeconds int32
+	// HeadgateImage is the image of the shutdown manager.
+	HeadgateImage string
+	// Proxy is how the proxies run; every field that Defaults sets is set.
+	Proxy v1beta1.ProxyConfigSpec
 	// Files are Envoy's static configuration and what it refers to, by name: they
 	// are mounted at ConfigDir, and BootstrapFile is the one Envoy starts with.
 	Files map[string][]byte
@@ -69,20 +65,38 @@ type Objects struct {
 	ServiceAccount *corev1.ServiceAccount
 	ConfigMap      *corev1.ConfigMap
 	Secret         *corev1.Secret
-	Deployment     *appsv1.Deployment
-	Service        *corev1.Service
-	Budget         *policyv1.PodDisruptionBudget
+	// Deployment or DaemonSet runs the pods; the other is nil.
+	Deployment *appsv1.Deployment
+	DaemonSet  *appsv1.DaemonSet
+	Service    *corev1.Service
+	// Budget is nil with a DaemonSet, Autoscaler where nobody asks for it.
+	Budget     *policyv1.PodDisruptionBudget
+	Autoscaler *autoscalingv2.HorizontalPodAutoscaler
 }
 
 // All are the objects in the order in which they should be applied: what a pod
 // needs comes before the pod.
 func (o Objects) All() []client.Object {
-	return []client.Object{o.ServiceAccount, o.ConfigMap, o.Secret, o.Deployment, o.Service, o.Budget}
+	all := []client.Object{o.ServiceAccount, o.ConfigMap, o.Secret}
+	if o.Deployment != nil {
+		all = append(all, o.Deployment)
+	}
+	if o.DaemonSet != nil {
+		all = append(all, o.DaemonSet)
+	}
+	all = append(all, o.Service)
+	if o.Budget != nil {
+		all = append(all, o.Budget)
+	}
+	if o.Autoscaler != nil {
+		all = append(all, o.Autoscaler)
+	}
+	return all
 }
 
 // For gives the objects of a Gateway with at least one valid listener.
 func For(gw *graph.Gateway, o Options) Objects {
-	return Objects{
+	out := Objects{
 		ServiceAccount: &corev1.ServiceAccount{
 			TypeMeta: typeMeta("v1", "ServiceAccount"), ObjectMeta: objectMeta(gw),
 			AutomountServiceAccountToken: new(false),
@@ -95,10 +109,16 @@ func For(gw *graph.Gateway, o Options) Objects {
 			TypeMeta: typeMeta("v1", "Secret"), ObjectMeta: objectMeta(gw), Type: corev1.SecretTypeTLS,
 			Data: map[string][]byte{CertFile: o.Certificate, KeyFile: o.Key, AuthorityFile: o.Authority},
 		},
-		Deployment: deployment(gw, o),
-		Service:    service(gw),
-		Budget:     budget(gw),
+		Service: service(gw, o.Proxy.Service),
 	}
+	if o.Proxy.Workload == v1beta1.WorkloadDaemonSet {
+		out.DaemonSet = daemonSet(gw, o)
+		return out
+	}
+	out.Deployment = deployment(gw, o)
+	out.Budget = budget(gw, o.Proxy.DisruptionBudget)
+	out.Autoscaler = autoscaler(gw, o.Proxy.Autoscaling)
+	return out
 }
 
 // texts are files as a ConfigMap keeps them.

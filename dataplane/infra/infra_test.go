@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -24,13 +25,14 @@ import (
 )
 
 func options() Options {
+	proxy := Defaults("envoyproxy/envoy:distroless-v1.40.0")
+	proxy.Resources = &corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")},
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+	}
+	proxy.Drain.Max.Duration = 5 * time.Minute
 	return Options{
-		ProxyImage: "envoyproxy/envoy:distroless-v1.40.0", HeadgateImage: "headgate/headgate:v1", Concurrency: 2,
-		Resources: corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
-		},
-		DrainSeconds: 20, MaxDrainSeconds: 300,
+		HeadgateImage: "headgate/headgate:v1", Proxy: proxy,
 		Files: map[string][]byte{BootstrapFile: []byte(`{"node":{}}`)}, Certificate: []byte("cert"), Key: []byte("key"), Authority: []byte("ca"),
 	}
 }
@@ -68,9 +70,11 @@ spec:
 	return graph.Build(r).Gateways[0]
 }
 
-func TestObjects(t *testing.T) {
+// golden compares the objects with a file of testdata, or writes it with -update.
+func golden(t *testing.T, file string, objects Objects) {
+	t.Helper()
 	var out bytes.Buffer
-	for _, o := range For(web(t, nil), options()).All() {
+	for _, o := range objects.All() {
 		data, err := yaml.Marshal(o)
 		if err != nil {
 			t.Fatal(err)
@@ -78,7 +82,7 @@ func TestObjects(t *testing.T) {
 		out.WriteString("---\n")
 		out.Write(data)
 	}
-	path := filepath.Join("testdata", "objects.yaml")
+	path := filepath.Join("testdata", file)
 	if f := flag.Lookup("update"); f != nil && f.Value.String() == "true" {
 		if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
@@ -89,9 +93,11 @@ func TestObjects(t *testing.T) {
 		t.Fatalf("reading the expectation (run with -update to write it): %v", err)
 	}
 	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+		t.Errorf("%s (-want +got):\n%s", file, diff)
 	}
 }
+
+func TestObjects(t *testing.T) { golden(t, "objects.yaml", For(web(t, nil), options())) }
 
 func TestWhatRestartsPods(t *testing.T) {
 	pod := func(gw *graph.Gateway, o Options) corev1.PodTemplateSpec { return For(gw, o).Deployment.Spec.Template }
@@ -107,9 +113,9 @@ func TestWhatRestartsPods(t *testing.T) {
 		}, nil, false},
 		{"an address is asked for", func(gw *gwv1.Gateway) { gw.Spec.Addresses = []gwv1.GatewaySpecAddress{{Value: "192.0.2.1"}} }, nil, false},
 		{"the certificate is rotated", nil, func(o *Options) { o.Certificate, o.Key = []byte("c2"), []byte("k2") }, false},
-		{"the replicas change", nil, func(o *Options) { o.Replicas = 3 }, false},
+		{"the replicas change", nil, func(o *Options) { o.Proxy.Replicas = new(int32(3)) }, false},
 		{"the bootstrap changes", nil, func(o *Options) { o.Files = map[string][]byte{BootstrapFile: []byte("{}")} }, true},
-		{"the image changes", nil, func(o *Options) { o.ProxyImage = "envoy:2" }, true},
+		{"the image changes", nil, func(o *Options) { o.Proxy.Image = "envoy:2" }, true},
 		{"a label is asked for", func(gw *gwv1.Gateway) { gw.Spec.Infrastructure.Labels["x"] = "y" }, nil, true},
 	}
 	for _, tt := range tests {
@@ -151,7 +157,7 @@ func TestNamesFit(t *testing.T) {
 func TestTheKubeletIsMorePatientThanTheDrain(t *testing.T) {
 	o := options()
 	grace := *For(web(t, nil), o).Deployment.Spec.Template.Spec.TerminationGracePeriodSeconds
-	if grace <= int64(o.MaxDrainSeconds) {
-		t.Errorf("the grace period is %ds, the drain takes up to %ds", grace, o.MaxDrainSeconds)
+	if grace <= int64(o.Proxy.Drain.Max.Seconds()) {
+		t.Errorf("the grace period is %ds, the drain takes up to %s", grace, o.Proxy.Drain.Max.Duration)
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
 // service leads each valid listener's port to the port that the proxies bind for it.
-func service(gw *graph.Gateway) *corev1.Service {
+func service(gw *graph.Gateway, p *v1beta1.ProxyService) *corev1.Service {
 	protocols := map[servicePort]string{}
 	for _, l := range gw.Listeners {
 		if l.Valid {
@@ -32,7 +32,18 @@ func service(gw *graph.Gateway) *corev1.Service {
 		TypeMeta: typeMeta("v1", "Service"), ObjectMeta: objectMeta(gw),
 		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Selector: selector(gw)},
 	}
-	if len(gw.Addresses) > 0 {
+	if p != nil {
+		s.Annotations = maps.Clone(s.Annotations)
+		for k, v := range p.Annotations {
+			metav1.SetMetaDataAnnotation(&s.ObjectMeta, k, v)
+		}
+		s.Spec.Type = cmp.Or(p.Type, s.Spec.Type)
+		s.Spec.ExternalTrafficPolicy = p.ExternalTrafficPolicy
+		s.Spec.LoadBalancerClass = p.LoadBalancerClass
+		s.Spec.LoadBalancerSourceRanges = p.LoadBalancerSourceRanges
+		s.Spec.AllocateLoadBalancerNodePorts = p.AllocateLoadBalancerNodePorts
+	}
+	if len(gw.Addresses) > 0 && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		// Deprecated but what load balancers of clusters understand; whether it was
 		// heeded is checked against the Service's status.
 		s.Spec.LoadBalancerIP = gw.Addresses[0]
@@ -54,16 +65,4 @@ type servicePort struct {
 
 func compareServicePorts(a, b servicePort) int {
 	return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.transport, b.transport))
-}
-
-// budget lets one proxy go at a time. It never blocks a node's drain, whatever
-// the number of replicas.
-func budget(gw *graph.Gateway) *policyv1.PodDisruptionBudget {
-	return &policyv1.PodDisruptionBudget{
-		TypeMeta: typeMeta("policy/v1", "PodDisruptionBudget"), ObjectMeta: objectMeta(gw),
-		Spec: policyv1.PodDisruptionBudgetSpec{
-			MaxUnavailable: new(intstr.FromInt32(1)),
-			Selector:       &metav1.LabelSelector{MatchLabels: selector(gw)},
-		},
-	}
 }

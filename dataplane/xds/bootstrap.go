@@ -23,6 +23,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"k8s.io/apimachinery/pkg/types"
+
+	"headgate.dev/headgate/dataplane/bootstrap"
 )
 
 // BootstrapParams is what a proxy must know before it can ask for the rest.
@@ -49,6 +51,9 @@ type BootstrapParams struct {
 	MaxConnections uint32
 	// MaxHeapBytes is where the overload manager refuses new work; 0 leaves it out.
 	MaxHeapBytes uint64
+	// Extra is a part of a bootstrap, as JSON, that is merged in; one that package
+	// bootstrap refuses is left out.
+	Extra []byte
 }
 
 // Names of the Files.
@@ -67,8 +72,8 @@ const (
 )
 
 const (
-	controlPlaneCluster = "headgate"
-	adminCluster        = "admin"
+	controlPlaneCluster = bootstrap.ControlPlane
+	adminCluster        = bootstrap.Admin
 	defaultConnections  = 50_000
 )
 
@@ -85,7 +90,7 @@ func Files(p BootstrapParams) map[string][]byte {
 
 // Bootstrap is Envoy's static configuration as JSON. Equal parameters give equal bytes.
 func Bootstrap(p BootstrapParams) []byte {
-	return toJSON(&bootstrapv3.Bootstrap{
+	base := &bootstrapv3.Bootstrap{
 		Node: &corev3.Node{
 			Id:      p.NodeID,
 			Cluster: p.Gateway.String(),
@@ -120,7 +125,13 @@ func Bootstrap(p BootstrapParams) []byte {
 		// Statistics of a cluster come to life with its first request: thousands of idle
 		// ones then cost nothing.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
-	})
+	}
+	if len(p.Extra) > 0 {
+		if extra, err := bootstrap.Parse(p.Extra); err == nil {
+			base = bootstrap.Merge(base, extra)
+		}
+	}
+	return toJSON(base)
 }
 
 // layeredRuntime holds Envoy's limit on regular expressions, which graph.Build

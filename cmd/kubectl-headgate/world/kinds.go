@@ -16,6 +16,7 @@ import (
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	kjson "sigs.k8s.io/json"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -36,6 +37,7 @@ func Kinds() []Kind {
 		namespaced(gateway, "BackendTLSPolicy", "backendtlspolicies", func(r *graph.Resources) objects[gwv1.BackendTLSPolicy] { return r.BackendTLSPolicies }, "v1"),
 		namespaced(experimental, "XBackend", "xbackends", func(r *graph.Resources) objects[gwxv1alpha1.XBackend] { return r.XBackends }, "v1alpha1"),
 		namespaced(experimental, "XBackendTrafficPolicy", "xbackendtrafficpolicies", func(r *graph.Resources) objects[gwxv1alpha1.XBackendTrafficPolicy] { return r.XBackendTrafficPolicies }, "v1alpha1"),
+		namespaced(v1beta1.GroupVersion.Group, "ProxyConfig", "proxyconfigs", func(r *graph.Resources) objects[v1beta1.ProxyConfig] { return r.ProxyConfigs }, v1beta1.GroupVersion.Version),
 		clusterWide("", "Namespace", "namespaces", func(r *graph.Resources) map[string]*corev1.Namespace { return r.Namespaces }, "v1"),
 		namespaced("", "Service", "services", func(r *graph.Resources) objects[corev1.Service] { return r.Services }, "v1"),
 		byNeed(namespaced("", "Secret", "secrets", func(r *graph.Resources) objects[corev1.Secret] { return r.Secrets }, "v1")),

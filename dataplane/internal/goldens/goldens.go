@@ -135,6 +135,7 @@ func decode(doc []byte) (client.Object, error) {
 		"Service":        &corev1.Service{},
 		"Secret":         &corev1.Secret{},
 		"EndpointSlice":  &discoveryv1.EndpointSlice{},
+		"ProxyConfig":    &v1beta1.ProxyConfig{},
 	}
 	obj := kinds[head.Kind]
 	if obj == nil {
@@ -200,6 +201,8 @@ func Add(r *graph.Resources, obj client.Object) error {
 		r.Services[key] = o
 	case *corev1.Secret:
 		r.Secrets[key] = o
+	case *v1beta1.ProxyConfig:
+		r.ProxyConfigs[key] = o
 	default:
 		return fmt.Errorf("%T is not a kind that the graph reads", obj)
 	}
