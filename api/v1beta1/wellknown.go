@@ -69,3 +69,8 @@ const RouteConditionProgrammed = "headgate.dev/Programmed"
 // ReasonRuleRefused is the reason of RouteConditionProgrammed and of an event on a route
 // of which the proxies refuse a rule. The rule answers 500; everything else is served.
 const ReasonRuleRefused = "RuleRefused"
+
+// ReasonInvalidBackendTLS is a reason of ResolvedRefs of a route: a backend is one that a
+// BackendTLSPolicy wants spoken to over TLS, and the policy cannot be followed. Its share
+// is answered with 500.
+const ReasonInvalidBackendTLS = "InvalidBackendTLS"

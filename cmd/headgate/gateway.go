@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"headgate.dev/headgate/controllers/authority"
 	"headgate.dev/headgate/controllers/gateway"
+	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/server"
 )
 
@@ -50,8 +52,25 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 		Server: xds, Changes: changes, Authority: keeper.Authority,
 		ControlPlaneHost: host, ControlPlanePort: uint32(port), ControlPlaneName: host,
 		ProxyImage: o.proxyImage, HeadgateImage: o.headgateImage,
-		Now: time.Now, Rand: rand.Reader,
+		SystemAuthorities: systemAuthorities(),
+		Now:               time.Now, Rand: rand.Reader,
 	})
+}
+
+// systemAuthorities is the bundle of well-known authorities that Headgate hands to
+// proxies, so that it does not depend on the proxies' image. It stands where Debian's
+// and the distroless images have it, or where SSL_CERT_FILE says. An image
+// without one is no error: only a policy that asks for it is refused.
+func systemAuthorities() []byte {
+	path := os.Getenv("SSL_CERT_FILE")
+	if path == "" {
+		path = "/etc/ssl/certs/ca-certificates.crt"
+	}
+	bundle, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return graph.SystemAuthorities(bundle)
 }
 
 // configurationServer serves proxies while this process leads.

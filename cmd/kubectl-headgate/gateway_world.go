@@ -18,18 +18,18 @@ import (
 	"headgate.dev/headgate/dataplane/graph"
 )
 
-// world reads the objects of the kinds that are wanted, and of Secrets those that
+// world reads the objects of the kinds that are wanted, and of those that are read by need what
 // they refer to. It gives notes about what may not be read.
 func (c *cluster) world(ctx context.Context, wanted func(world.Kind) bool) (*world.World, []string, error) {
 	w := world.New()
 	var notes []string
-	secrets := world.Kind{}
+	byNeed := map[string]world.Kind{}
 	for _, kind := range world.Kinds() {
 		switch {
 		case !wanted(kind):
 			continue
 		case kind.ByNeed:
-			secrets = kind
+			byNeed[kind.Name] = kind
 			continue
 		}
 		answer, err := c.raw(ctx, path(kind, "", ""))
@@ -47,22 +47,22 @@ func (c *cluster) world(ctx context.Context, wanted func(world.Kind) bool) (*wor
 			return nil, nil, fmt.Errorf("reading %s: %w", kind.Plural, err)
 		}
 	}
-	if secrets.Name == "" {
+	if len(byNeed) == 0 {
 		return w, notes, nil
 	}
-	for _, key := range graph.WantedSecrets(w.Resources) {
-		answer, err := c.raw(ctx, path(secrets, key.Namespace, key.Name))
+	for _, ref := range graph.Wanted(w.Resources) {
+		answer, err := c.raw(ctx, path(byNeed[ref.Kind], ref.Namespace, ref.Name))
 		switch {
 		case apierrors.IsNotFound(err):
 			continue
 		case apierrors.IsForbidden(err):
-			notes = append(notes, fmt.Sprintf("you may not read Secret %s: here it counts as missing, although it may be fine", key))
+			notes = append(notes, fmt.Sprintf("you may not read %s: here it counts as missing, although it may be fine", ref))
 			continue
 		case err != nil:
-			return nil, nil, fmt.Errorf("reading Secret %s: %w", key, err)
+			return nil, nil, fmt.Errorf("reading %s: %w", ref, err)
 		}
-		if err := w.Add(secrets, answer); err != nil {
-			return nil, nil, fmt.Errorf("reading Secret %s: %w", key, err)
+		if err := w.Add(byNeed[ref.Kind], answer); err != nil {
+			return nil, nil, fmt.Errorf("reading %s: %w", ref, err)
 		}
 	}
 	return w, notes, nil

@@ -172,11 +172,7 @@ func (r *reconciler) identity(ctx context.Context, gw *graph.Gateway, name types
 	if known := r.identities[gw.Key]; good(known) {
 		return known, nil
 	}
-	secret, err := r.secrets.get(ctx, name)
-	if err != nil {
-		return pki.Identity{}, err
-	}
-	if secret != nil && metav1.IsControlledBy(secret, gw.Source) {
+	if secret := r.needed.secret(ownSecret(name)); secret != nil && metav1.IsControlledBy(secret, gw.Source) {
 		stored := pki.Identity{Pair: pki.Pair{Cert: secret.Data[infra.CertFile], Key: secret.Data[infra.KeyFile]}, CA: secret.Data[infra.AuthorityFile]}
 		if good(stored) && len(stored.Key) > 0 {
 			r.identities[gw.Key] = stored
@@ -286,6 +282,15 @@ func (r *reconciler) existing(ctx context.Context, desired client.Object) (clien
 		obj = &appsv1.DaemonSet{}
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		obj, cached = &autoscalingv2.HorizontalPodAutoscaler{}, true
+	case *corev1.Secret:
+		if own := r.needed.secret(ownSecret(client.ObjectKeyFromObject(desired))); own != nil {
+			return own, nil
+		}
+		err := r.direct.Get(ctx, client.ObjectKeyFromObject(desired), obj)
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		return obj, err
 	}
 	err := r.client.Get(ctx, client.ObjectKeyFromObject(desired), obj, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) && !cached {

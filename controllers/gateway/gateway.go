@@ -22,6 +22,7 @@ import (
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -57,6 +58,9 @@ type Options struct {
 	ControlPlaneName string
 	// ProxyImage and HeadgateImage are the images of a proxy's pod.
 	ProxyImage, HeadgateImage string
+	// SystemAuthorities are the well-known certificate authorities, see
+	// graph.SystemAuthorities; empty when the image has none.
+	SystemAuthorities []byte
 	// Now and Rand are the clock and the randomness of certificates.
 	Now  func() time.Time
 	Rand io.Reader
@@ -67,6 +71,12 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
+	unlimited := rest.CopyConfig(mgr.GetConfig())
+	unlimited.QPS = -1 // there are many small watches, and the first configuration waits for them
+	watcher, err := client.NewWithWatch(unlimited, client.Options{Scheme: mgr.GetScheme()})
+	if err != nil {
+		return fmt.Errorf("making a client that watches: %w", err)
+	}
 	e := newEndpoints(mgr.GetClient(), o.Server)
 	r := &reconciler{
 		client:       mgr.GetClient(),
@@ -75,7 +85,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		defaults:     infra.Defaults(o.ProxyImage),
 		controller:   v1beta1.ControllerName,
 		endpoints:    e,
-		secrets:      newSecrets(mgr.GetClient(), mgr.GetAPIReader(), o.Now),
+		needed:       newNeeded(watcher),
 		published:    map[types.NamespacedName]*published{},
 		identities:   map[types.NamespacedName]pki.Identity{},
 		applied:      map[objectKey]applied{},
@@ -95,10 +105,16 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := r.kinds.addDiscovery(mgr); err != nil {
 		return err
 	}
-	for _, source := range worldSources(mgr.GetCache(), r) {
+	for _, source := range worldSources(mgr.GetCache()) {
 		if err := world.Watch(source); err != nil {
 			return fmt.Errorf("watching for the gateway controller: %w", err)
 		}
+	}
+	if err := mgr.Add(r.needed); err != nil {
+		return fmt.Errorf("adding the watches of single objects: %w", err)
+	}
+	if err := world.Watch(r.needed.source()); err != nil {
+		return fmt.Errorf("watching single objects for the gateway controller: %w", err)
 	}
 	if err := world.Watch(o.Changes.source()); err != nil {
 		return fmt.Errorf("watching acknowledgements for the gateway controller: %w", err)

@@ -6,7 +6,10 @@ package gateway
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/infra"
 )
 
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses;gateways;httproutes;grpcroutes;tlsroutes;tcproutes;udproutes;listenersets;backendtlspolicies;referencegrants,verbs=get;list;watch
@@ -14,7 +17,8 @@ import (
 // +kubebuilder:rbac:groups="",resources=namespaces;services,verbs=get;list;watch
 // +kubebuilder:rbac:groups=headgate.dev,resources=proxyconfigs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets;configmaps,verbs=get;list;watch
+// +kubebuilder:rbac:groups=certificates.k8s.io,resources=clustertrustbundles,verbs=get;list;watch
 
 // gather reads what the graph is built from. The objects are the cache's own and
 // must not be changed; the pure packages do not.
@@ -27,8 +31,27 @@ func (r *reconciler) gather(ctx context.Context) (graph.Resources, error) {
 	if res.Definitions, err = r.kinds.definitions(ctx); err != nil {
 		return graph.Resources{}, err
 	}
-	if res.Secrets, err = r.secrets.read(ctx, graph.WantedSecrets(res)); err != nil {
+	wanted := graph.Wanted(res)
+	if err := r.needed.want(ctx, append(r.ownSecrets(res), wanted...)); err != nil {
 		return graph.Resources{}, err
 	}
+	r.needed.fill(&res, wanted)
+	res.SystemAuthorities = r.options.SystemAuthorities
 	return res, nil
+}
+
+// ownSecrets are those with the certificates of our Gateways' proxies.
+func (r *reconciler) ownSecrets(res graph.Resources) []graph.Reference {
+	var own []graph.Reference
+	for key, gw := range res.Gateways {
+		class := res.GatewayClasses[string(gw.Spec.GatewayClassName)]
+		if class != nil && string(class.Spec.ControllerName) == r.controller {
+			own = append(own, ownSecret(types.NamespacedName{Namespace: key.Namespace, Name: infra.Name(key, class.Name)}))
+		}
+	}
+	return own
+}
+
+func ownSecret(key types.NamespacedName) graph.Reference {
+	return graph.Reference{Kind: graph.KindSecret, NamespacedName: key}
 }

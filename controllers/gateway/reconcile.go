@@ -36,7 +36,7 @@ type reconciler struct {
 	defaults  v1beta1.ProxyConfigSpec
 	kinds     *kinds
 	endpoints *endpoints
-	secrets   *secrets
+	needed    *needed
 	written   *written
 	events    events.EventRecorder
 	// told are the refusals that an event was written for.
@@ -79,7 +79,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	due, applied := r.applyAll(ctx, r.graph, resources)
 	removed := r.removeLeftovers(ctx, resources)
 	result, recorded := r.record(ctx)
-	for _, again := range []time.Duration{due, late, r.secrets.due} {
+	for _, again := range []time.Duration{due, late} {
 		if again > 0 && (result.RequeueAfter == 0 || again < result.RequeueAfter) {
 			result.RequeueAfter = again
 		}
@@ -99,7 +99,7 @@ const conflictDelay = 50 * time.Millisecond
 // statusWriters is how many statuses are written at once.
 const statusWriters = 8
 
-// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;listenersets/status;httproutes/status;grpcroutes/status;tlsroutes/status;tcproutes/status;udproutes/status,verbs=patch
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;listenersets/status;httproutes/status;grpcroutes/status;tlsroutes/status;tcproutes/status;udproutes/status;backendtlspolicies/status,verbs=patch
 
 // record writes the statuses that differ from what the objects have.
 func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
@@ -168,6 +168,11 @@ func (r *reconciler) useLatest() {
 	for _, set := range r.graph.ListenerSets {
 		if o, ok := r.written.latest(set.Source).(*gwv1.ListenerSet); ok && o.Generation == set.Source.Generation {
 			set.Source = o
+		}
+	}
+	for _, p := range r.graph.Policies {
+		if o, ok := r.written.latest(p.Source).(*gwv1.BackendTLSPolicy); ok && o.Generation == p.Source.Generation {
+			p.Source = o
 		}
 	}
 	for _, route := range r.graph.Routes {

@@ -49,11 +49,8 @@ func CacheByObject() map[client.Object]cache.ByObject {
 
 // worldSources are the watches that make a new graph, beside those of graphKinds. Each
 // lets pass only what the graph or the infrastructure depends on.
-func worldSources(c cache.Cache, r *reconciler) []source.Source {
+func worldSources(c cache.Cache) []source.Source {
 	return []source.Source{
-		watch(c, metadata("v1", "Secret"), predicate.Or(managed(), predicate.NewPredicateFuncs(func(o client.Object) bool {
-			return r.secrets.wants(client.ObjectKeyFromObject(o))
-		}))),
 		watch(c, &appsv1.Deployment{}, predicate.And(managed(), onUpdate(deploymentNews))),
 		watch(c, &appsv1.DaemonSet{}, predicate.And(managed(), onUpdate(daemonSetNews))),
 		watch(c, &autoscalingv2.HorizontalPodAutoscaler{}, predicate.And(managed(), onUpdate(autoscalerNews))),

@@ -81,39 +81,61 @@ func (b *Backend) resolve(field string, kind RouteKind, namespace string, ref gw
 		if port.Port != *ref.Port || cmp.Or(port.Protocol, corev1.ProtocolTCP) != transport {
 			continue
 		}
-		protocol, ok := upstreamProtocol(kind, deref(port.AppProtocol, ""))
-		if !ok {
-			p := backendProtocolUnsupported(field, key, *port.AppProtocol, kind)
-			return &p
-		}
-		b.Cluster.Protocol = protocol
-		return nil
+		return b.speak(field, kind, key, port, refs)
 	}
 	p := backendPortNotFound(field, key, transport, *ref.Port)
 	return &p
 }
 
+// speak decides on the protocol, and on TLS: a BackendTLSPolicy asks for it.
+func (b *Backend) speak(field string, kind RouteKind, service types.NamespacedName, port corev1.ServicePort, refs references) *Problem {
+	protocol, secure, ok := upstreamProtocol(kind, deref(port.AppProtocol, ""))
+	policy := refs.policies.of(service, port.Name)
+	if kind != KindHTTPRoute && kind != KindGRPCRoute {
+		policy = nil // bytes are passed on as they come
+	}
+	switch {
+	case !ok:
+		p := backendProtocolUnsupported(field, service, *port.AppProtocol, kind)
+		return &p
+	case policy == nil && secure: // plain requests to a TLS port would all fail
+		p := backendWithoutTLS(field, service, *port.AppProtocol)
+		return &p
+	case policy != nil && policy.tls == nil:
+		p := backendTLSInvalid(field, policy.Key)
+		return &p
+	case policy != nil:
+		b.TLS = policy.tls
+	}
+	b.Cluster.Protocol = protocol
+	return nil
+}
+
 // upstreamProtocol reads an appProtocol: the names of KEP-3726, and the plain
-// names that Services have carried since before it.
-func upstreamProtocol(kind RouteKind, appProtocol string) (UpstreamProtocol, bool) {
+// names that Services have carried since before it. Secure ones need TLS.
+func upstreamProtocol(kind RouteKind, appProtocol string) (protocol UpstreamProtocol, secure, ok bool) {
 	switch kind {
 	case KindTLSRoute, KindTCPRoute:
-		return UpstreamTCP, true
+		return UpstreamTCP, false, true
 	case KindUDPRoute:
-		return UpstreamUDP, true
+		return UpstreamUDP, false, true
 	}
-	protocol, ok := UpstreamHTTP, true
+	ok = true
 	switch strings.ToLower(appProtocol) {
 	case "", "http", "tcp", "http1", "http/1.1":
 	case "kubernetes.io/h2c", "h2c", "http2", "grpc":
 		protocol = UpstreamH2C
 	case "kubernetes.io/ws", "ws":
 		protocol, ok = UpstreamWebSocket, kind == KindHTTPRoute
-	default: // https and kubernetes.io/wss too: plain requests to a TLS port all fail
+	case "https":
+		secure = true
+	case "kubernetes.io/wss", "wss":
+		protocol, secure, ok = UpstreamWebSocket, true, kind == KindHTTPRoute
+	default:
 		ok = false
 	}
 	if kind == KindGRPCRoute {
 		protocol = UpstreamH2C // gRPC has no other form
 	}
-	return protocol, ok
+	return protocol, secure, ok
 }

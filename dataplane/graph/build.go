@@ -17,7 +17,12 @@ import (
 // makes each node from its object and what that refers to, and only then links
 // them, so that a node depends on nothing else.
 func Build(r Resources) *Graph {
-	refs := references{services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants), proxies: r.ProxyConfigs}
+	refs := references{
+		services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants), proxies: r.ProxyConfigs,
+		configMaps: r.ConfigMaps, trustBundles: r.ClusterTrustBundles, denied: r.Denied, system: r.SystemAuthorities,
+	}
+	var policies []*BackendTLSPolicy
+	policies, refs.policies = buildPolicies(r.BackendTLSPolicies, refs)
 	g := &Graph{}
 	classes := map[string]*Class{}
 	for _, name := range slices.Sorted(maps.Keys(r.GatewayClasses)) {
@@ -59,6 +64,7 @@ func Build(r Resources) *Graph {
 			slices.SortFunc(l.Attachments, func(a, b *Attachment) int { return comparePrecedence(a.Route, b.Route) })
 		}
 	}
+	g.linkPolicies(policies, r.ControllerName)
 	return g
 }
 

@@ -163,11 +163,6 @@ func TestGatewayProblems(t *testing.T) {
 			[]string{"gateway web: Accepted/UnsupportedAddress | IPv4 or IPv6"},
 		},
 		{
-			"client certificates cannot be asked for silently",
-			[]string{gateway(http, "tls: {frontend: {default: {validation: {caCertificateRefs: []}}}}")},
-			[]string{"gateway web: Accepted/Invalid | spec.tls.frontend"},
-		},
-		{
 			"no listener that can be served: the Gateway is not accepted",
 			[]string{gateway("- {name: a, port: 1, protocol: INVALID}")},
 			[]string{"gateway web: Accepted/ListenersNotValid | no listener", "listener a: Accepted/UnsupportedProtocol | HTTP, HTTPS, TLS, TCP or UDP"},

@@ -20,15 +20,10 @@ func buildGateway(src *gwv1.Gateway, class *Class, refs references) *Gateway {
 	var addressProblems []Problem
 	gw.Addresses, addressProblems = readAddresses(src.Spec.Addresses)
 	gw.Problems = append(gw.Problems, addressProblems...)
-	if tls := src.Spec.TLS; tls != nil && tls.Backend != nil && tls.Backend.ClientCertificateRef != nil {
-		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.tls.backend.clientCertificateRef"))
-	}
-	// Serving such a Gateway without asking for client certificates would open
-	// what its owner meant to close.
-	if tls := src.Spec.TLS; tls != nil && tls.Frontend != nil {
-		gw.Problems = append(gw.Problems, gatewayFieldUnsupported("spec.tls.frontend"))
-	}
 	gw.Valid = len(gw.Problems) == 0
+	var clientProblems []Problem
+	gw.ClientCertificate, clientProblems = readClientCertificate(src, refs)
+	gw.Problems = append(append(gw.Problems, clientProblems...), insecureValidation(src)...)
 	ports := portNumbers(src.Spec.Listeners)
 	for _, l := range src.Spec.Listeners {
 		gw.Listeners = append(gw.Listeners, buildListener(gw, nil, l, ports[Transport(l.Protocol)], refs))

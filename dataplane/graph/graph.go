@@ -13,6 +13,7 @@
 package graph
 
 import (
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -45,6 +46,15 @@ type Resources struct {
 	Secrets         map[types.NamespacedName]*corev1.Secret
 	ProxyConfigs    map[types.NamespacedName]*v1beta1.ProxyConfig
 
+	// ConfigMaps, ClusterTrustBundles and Secrets are those that Wanted names, as far as they exist.
+	ConfigMaps          map[types.NamespacedName]*corev1.ConfigMap
+	ClusterTrustBundles map[string]*certificatesv1.ClusterTrustBundle
+	// Denied are the references that Headgate may not read: whether they exist is not known.
+	Denied map[Reference]bool
+	// SystemAuthorities is the bundle of well-known authorities, see SystemAuthorities; empty
+	// when there is none.
+	SystemAuthorities []byte
+
 	BackendTLSPolicies      map[types.NamespacedName]*gwv1.BackendTLSPolicy
 	XBackends               map[types.NamespacedName]*gwxv1alpha1.XBackend
 	XBackendTrafficPolicies map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy
@@ -69,6 +79,10 @@ func NewResources(controllerName string) Resources {
 		Secrets:         map[types.NamespacedName]*corev1.Secret{},
 		ProxyConfigs:    map[types.NamespacedName]*v1beta1.ProxyConfig{},
 
+		ConfigMaps:          map[types.NamespacedName]*corev1.ConfigMap{},
+		ClusterTrustBundles: map[string]*certificatesv1.ClusterTrustBundle{},
+		Denied:              map[Reference]bool{},
+
 		BackendTLSPolicies:      map[types.NamespacedName]*gwv1.BackendTLSPolicy{},
 		XBackends:               map[types.NamespacedName]*gwxv1alpha1.XBackend{},
 		XBackendTrafficPolicies: map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy{},
@@ -83,6 +97,8 @@ type Graph struct {
 	// ListenerSets are those that name one of the Gateways.
 	ListenerSets []*ListenerSet
 	Routes       []*Route
+	// Policies are those of backends, by name.
+	Policies []*BackendTLSPolicy
 }
 
 // Class is a GatewayClass that names our controller.

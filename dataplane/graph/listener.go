@@ -79,6 +79,8 @@ func buildListener(gw *Gateway, set *ListenerSet, src gwv1.Listener, ports map[i
 		var problems []Problem
 		l.Certificates, problems = readCertificates(l, src.TLS, refs)
 		l.Problems = append(l.Problems, problems...)
+		l.ClientValidation, problems = readClientValidation(gw.Source, src.Port, refs)
+		l.Problems = append(l.Problems, problems...)
 	} else {
 		l.Problems = append(l.Problems, tlsProblems(src)...)
 	}

@@ -147,8 +147,8 @@ func TestCertificatesOfAListenerSet(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := resources(t, gateway(http, "allowedListeners: {namespaces: {from: All}}"), set("x", "s", early, listeners), tt.grant)
 			var got []string
-			for _, key := range graph.WantedSecrets(r) {
-				got = append(got, key.String())
+			for _, ref := range graph.Wanted(r) {
+				got = append(got, ref.NamespacedName.String())
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("Secrets that are read (-want +got):\n%s", diff)

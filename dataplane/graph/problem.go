@@ -71,10 +71,6 @@ func addressInvalid(i int, value string) Problem {
 		"spec.addresses[%d] is %q: write an IPv4 or IPv6 address, or leave value out to have one assigned", i, value)
 }
 
-func gatewayFieldUnsupported(field string) Problem {
-	return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonInvalid, "%s is not supported: remove it", field)
-}
-
 func listenersNotValid(names []string, all bool) Problem {
 	if all {
 		return problem(gwv1.GatewayConditionAccepted, gwv1.GatewayReasonListenersNotValid,
@@ -140,24 +136,40 @@ func certificateMissing() Problem {
 		"tls.certificateRefs is empty: name a Secret of type kubernetes.io/tls")
 }
 
-func certificateKindInvalid(i int, group, kind string) Problem {
-	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidCertificateRef,
-		"tls.certificateRefs[%d] names a %s of group %q: only Secrets of the core group (\"\") are supported", i, kind, group)
+// clientAuthorityMissing is of a listener whose clients could not be told from anybody.
+func clientAuthorityMissing(field string) Problem {
+	return problem(gwv1.ListenerConditionAccepted, gwv1.ListenerReasonNoValidCACertificate,
+		"none of the Gateway's %s.caCertificateRefs can be used: nobody is let in until one can", field)
 }
 
-func certificateNotFound(i int, secret types.NamespacedName) Problem {
-	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidCertificateRef,
-		"tls.certificateRefs[%d]: Secret %s does not exist", i, secret)
+func clientsNotValidated(field string) Problem {
+	return problem(gwv1.GatewayConditionInsecureFrontendValidationMode, gwv1.GatewayReasonConfigurationChanged,
+		"%s.mode is AllowInsecureFallback: clients are let in whose certificate is missing or not valid; write AllowValidOnly to refuse them", field)
 }
 
-func certificateInvalid(i int, secret types.NamespacedName, err error) Problem {
-	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonInvalidCertificateRef,
-		"tls.certificateRefs[%d]: Secret %s cannot be used: %v", i, secret, err)
+// Of policies of backends.
+
+func policyInvalid(format string, args ...any) Problem {
+	return problem(gwv1.PolicyConditionAccepted, gwv1.PolicyReasonInvalid, format, args...)
 }
 
-func certificateNotPermitted(i int, secret types.NamespacedName, kind, from string) Problem {
-	return problem(gwv1.ListenerConditionResolvedRefs, gwv1.ListenerReasonRefNotPermitted,
-		"tls.certificateRefs[%d]: no ReferenceGrant in namespace %q lets %ss of namespace %q use Secret %q", i, secret.Namespace, kind, from, secret.Name)
+func policyWithoutAuthority() Problem {
+	return problem(gwv1.PolicyConditionAccepted, gwv1.BackendTLSPolicyReasonNoValidCACertificate,
+		"none of spec.validation.caCertificateRefs can be used: requests to the backend are answered with 500 until one can")
+}
+
+func policyConflicted(target policyTarget, by types.NamespacedName) Problem {
+	what := "Service " + target.service.String()
+	if target.section != "" {
+		what = fmt.Sprintf("port %q of %s", target.section, what)
+	}
+	return problem(gwv1.PolicyConditionAccepted, gwv1.PolicyReasonConflicted,
+		"%s has an older BackendTLSPolicy, %s, which stays in force: delete one of the two, or target a port with sectionName", what, by)
+}
+
+func policyTargetNotFound(target policyTarget) Problem {
+	return problem(gwv1.PolicyConditionAccepted, gwv1.PolicyReasonTargetNotFound,
+		"Service %s has no port named %q: write the name of one of its ports as sectionName, or leave it out for all of them", target.service, target.section)
 }
 
 // Of routes, rules and backends. Their messages begin with the field.
@@ -228,5 +240,17 @@ func backendExternalName(field string, service types.NamespacedName) Problem {
 
 func backendProtocolUnsupported(field string, service types.NamespacedName, protocol string, kind RouteKind) Problem {
 	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonUnsupportedProtocol,
-		"%s: Service %s has appProtocol %q, which %ss cannot use: write http, kubernetes.io/h2c or kubernetes.io/ws", field, service, protocol, kind)
+		"%s: Service %s has appProtocol %q, which %ss cannot use: write http, https, kubernetes.io/h2c, kubernetes.io/ws or kubernetes.io/wss", field, service, protocol, kind)
+}
+
+func backendWithoutTLS(field string, service types.NamespacedName, protocol string) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonUnsupportedProtocol,
+		"%s: Service %s has appProtocol %q, but nothing says whose certificate it must show: create a BackendTLSPolicy for it", field, service, protocol)
+}
+
+func backendTLSInvalid(field string, policy types.NamespacedName) Problem {
+	return Problem{
+		Condition: string(gwv1.RouteConditionResolvedRefs), Reason: v1beta1.ReasonInvalidBackendTLS,
+		Message: fmt.Sprintf("%s: BackendTLSPolicy %s cannot be followed, so that its share is answered with 500: see its status", field, policy),
+	}
 }

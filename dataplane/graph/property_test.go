@@ -84,7 +84,7 @@ func FuzzBuild(f *testing.F) {
 		if diff := cmp.Diff(outline(g), outline(graph.Build(r))); diff != "" {
 			t.Errorf("two builds of the same objects differ:\n%s", diff)
 		}
-		graph.WantedSecrets(r)
+		graph.Wanted(r)
 		for _, gw := range g.Gateways {
 			for _, l := range gw.Listeners {
 				if l.Valid && (l.Port < 1 || l.Port > 65535 || l.Protocol == gwv1.HTTPSProtocolType && len(l.Certificates) == 0) {

@@ -4,6 +4,7 @@
 package graph
 
 import (
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -16,6 +17,14 @@ type references struct {
 	secrets  map[types.NamespacedName]*corev1.Secret
 	grants   map[string][]*gwv1beta1.ReferenceGrant
 	proxies  proxyConfigs
+
+	configMaps   map[types.NamespacedName]*corev1.ConfigMap
+	trustBundles map[string]*certificatesv1.ClusterTrustBundle
+	// denied are the objects that may exist and may not be read.
+	denied map[Reference]bool
+	// system are the well-known authorities.
+	system   []byte
+	policies policies
 }
 
 func grantsByNamespace(grants map[types.NamespacedName]*gwv1beta1.ReferenceGrant) map[string][]*gwv1beta1.ReferenceGrant {

@@ -34,11 +34,13 @@ func readCertificates(l *Listener, src *gwv1.ListenerTLSConfig, refs references)
 	if len(src.CertificateRefs) == 0 {
 		problems = append(problems, certificateMissing())
 	}
+	kind, owner := l.Owner()
 	var certificates []Certificate
 	for i, ref := range src.CertificateRefs {
-		c, p := readCertificate(i, l, ref, refs)
-		if p != nil {
-			problems = append(problems, *p)
+		c, f := refs.keyPair(fmt.Sprintf("tls.certificateRefs[%d]", i), kind, owner.Namespace, ref)
+		if f != nil {
+			problems = append(problems, f.problem(string(gwv1.ListenerConditionResolvedRefs), string(gwv1.ListenerReasonInvalidCertificateRef),
+				string(gwv1.ListenerReasonRefNotPermitted), string(gwv1.ListenerReasonInvalidCertificateRef)))
 			continue
 		}
 		certificates = append(certificates, c)
@@ -52,32 +54,6 @@ func optionProblems(src *gwv1.ListenerTLSConfig) []Problem {
 		problems = append(problems, listenerValueUnsupported("tls.options has %q, which is not known: remove it", option))
 	}
 	return problems
-}
-
-func readCertificate(i int, l *Listener, ref gwv1.SecretObjectReference, refs references) (Certificate, *Problem) {
-	kind, owner := l.Owner()
-	if group, of := deref(ref.Group, ""), deref(ref.Kind, "Secret"); group != "" || of != "Secret" {
-		p := certificateKindInvalid(i, string(group), string(of))
-		return Certificate{}, &p
-	}
-	key := SecretKey(owner.Namespace, ref)
-	// Before anything is said about the Secret: whether it exists is not for
-	// those to know who may not use it.
-	if !refs.permitted(kind, owner.Namespace, "Secret", key) {
-		p := certificateNotPermitted(i, key, kind, owner.Namespace)
-		return Certificate{}, &p
-	}
-	secret := refs.secrets[key]
-	if secret == nil {
-		p := certificateNotFound(i, key)
-		return Certificate{}, &p
-	}
-	c := Certificate{Secret: key, Cert: secret.Data[corev1.TLSCertKey], Key: secret.Data[corev1.TLSPrivateKeyKey]}
-	if err := checkKeyPair(c.Cert, c.Key); err != nil {
-		p := certificateInvalid(i, key, err)
-		return Certificate{}, &p
-	}
-	return c, nil
 }
 
 // SecretKey is the Secret that a certificateRef of a Gateway or ListenerSet in the namespace names.
@@ -124,33 +100,4 @@ func checkKeyPair(cert, key []byte) error {
 		return errors.New("the kind of key is not supported: use RSA or ECDSA")
 	}
 	return nil
-}
-
-// WantedSecrets are the Secrets that Build would look at: those that HTTPS
-// listeners of our Gateways and of their ListenerSets may use, sorted. Nothing else needs to be read.
-func WantedSecrets(r Resources) []types.NamespacedName {
-	refs := references{grants: grantsByNamespace(r.ReferenceGrants)}
-	wanted := map[types.NamespacedName]bool{}
-	want := func(owner, namespace string, tls *gwv1.ListenerTLSConfig) {
-		if tls == nil {
-			return
-		}
-		for _, ref := range tls.CertificateRefs {
-			key := SecretKey(namespace, ref)
-			if deref(ref.Group, "") == "" && deref(ref.Kind, "Secret") == "Secret" && refs.permitted(owner, namespace, "Secret", key) {
-				wanted[key] = true
-			}
-		}
-	}
-	for _, gw := range r.Gateways {
-		class := r.GatewayClasses[string(gw.Spec.GatewayClassName)]
-		if class == nil || string(class.Spec.ControllerName) != r.ControllerName {
-			continue
-		}
-		for _, l := range gw.Spec.Listeners {
-			want("Gateway", gw.Namespace, l.TLS)
-		}
-	}
-	setWantedSecrets(r, want)
-	return sortedKeys(wanted)
 }

@@ -119,13 +119,16 @@ func Expiry(certPEM []byte) (time.Time, error) {
 }
 
 // RotationDue is when a certificate should be replaced: after two thirds of its
-// life. A certificate that cannot be read is due at once, the zero time.
+// life, or up to a twelfth of it later, by its serial number, so that those that were
+// issued together are not due together. A certificate that cannot be read is due at once, the zero time.
 func RotationDue(certPEM []byte) time.Time {
 	cert, err := parseCert(certPEM)
 	if err != nil {
 		return time.Time{}
 	}
-	return cert.NotBefore.Add(cert.NotAfter.Sub(cert.NotBefore) * 2 / 3)
+	life := cert.NotAfter.Sub(cert.NotBefore)
+	spread := life / 12 * time.Duration(new(big.Int).And(cert.SerialNumber, big.NewInt(0xff)).Int64()) / 0x100
+	return cert.NotBefore.Add(life*2/3 + spread)
 }
 
 // SignedBy tells whether a certificate was signed by the authority and both can

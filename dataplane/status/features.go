@@ -23,7 +23,7 @@ func SupportedFeatures(experimental bool) []features.FeatureName {
 
 // servedByExperimental needs fields that only the experimental channel's CRDs have.
 func servedByExperimental() []features.FeatureName {
-	return []features.FeatureName{features.SupportHTTPRouteDestinationPortMatching}
+	return []features.FeatureName{features.SupportHTTPRouteDestinationPortMatching, features.SupportClusterTrustBundle}
 }
 
 // served needs standard CRDs only.
@@ -34,10 +34,15 @@ func served() []features.FeatureName {
 		features.SupportGatewayInfrastructure,
 		features.SupportGatewayAddressEmpty,
 		features.SupportGatewayStaticAddresses,
+		features.SupportGatewayBackendClientCertificate,
+		features.SupportGatewayFrontendClientCertificateValidation,
+		features.SupportGatewayFrontendClientCertificateValidationInsecureFallback,
 		features.SupportGatewayHTTPListenerIsolation,
 		features.SupportGatewayRouteHostnameIntersectionPrecedence,
 		features.SupportReferenceGrant,
 		features.SupportListenerSet,
+		features.SupportBackendTLSPolicy,
+		features.SupportBackendTLSPolicySANValidation,
 
 		features.SupportHTTPRoute,
 		features.SupportHTTPRouteBackendRequestHeaderModification,

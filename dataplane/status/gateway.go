@@ -45,6 +45,7 @@ func gatewayStatus(gw *graph.Gateway, state State, now metav1.Time) gwv1.Gateway
 	} else {
 		conditions.set(programmed, metav1.ConditionTrue, string(gwv1.GatewayReasonProgrammed), "")
 	}
+	setOrRemove(conditions, string(gwv1.GatewayConditionInsecureFrontendValidationMode), gw.Problems)
 	served := conditions.isTrue(programmed)
 	status.Conditions = conditions.list
 	status.Addresses = statusAddresses(gw, state)
@@ -78,6 +79,10 @@ func setGatewayResolvedRefs(c *conditions, gw *graph.Gateway) {
 		if graph.Has(l.Problems, string(gwv1.ListenerConditionResolvedRefs)) {
 			names = append(names, string(l.Name))
 		}
+	}
+	if reason, message, found := sumUp(resolved, gw.Problems); found {
+		c.set(resolved, metav1.ConditionFalse, reason, message)
+		return
 	}
 	if len(names) > 0 {
 		c.set(resolved, metav1.ConditionFalse, string(gwv1.GatewayReasonListenersNotResolved),

@@ -68,7 +68,7 @@ func (s State) acknowledged(key ObjectKey) bool {
 }
 
 // Updates gives the statuses to be written, Gateway classes first, then Gateways,
-// their ListenerSets, then routes, in the graph's order.
+// their ListenerSets, then routes, then policies, in the graph's order.
 func Updates(g *graph.Graph, p Programmed, controllerName string, now metav1.Time) []Update {
 	var updates []Update
 	add := func(old, desired client.Object, changed bool) {
@@ -94,6 +94,11 @@ func Updates(g *graph.Graph, p Programmed, controllerName string, now metav1.Tim
 	for _, r := range g.Routes {
 		desired, changed := routeStatus(r, p, controllerName, now)
 		add(r.Source, desired, changed)
+	}
+	for _, policy := range g.Policies {
+		desired := policy.Source.DeepCopy()
+		desired.Status.Ancestors = policyAncestors(policy, controllerName, now)
+		add(policy.Source, desired, !equality.Semantic.DeepEqual(policy.Source.Status, desired.Status))
 	}
 	return updates
 }

@@ -106,6 +106,10 @@ func view(o client.Object) map[string]any {
 		routeView(o.Status.Parents)
 	case *gwv1.UDPRoute:
 		routeView(o.Status.Parents)
+	case *gwv1.BackendTLSPolicy:
+		for i, a := range o.Status.Ancestors {
+			v[fmt.Sprintf("ancestors[%d]", i)] = map[string]any{"ancestorRef": a.AncestorRef, "controllerName": a.ControllerName, "conditions": lines(a.Conditions)}
+		}
 	}
 	return v
 }

@@ -14,8 +14,10 @@ import (
 
 func TestTheRouteTableAndAStaleProxy(t *testing.T) {
 	rows := []served.Row{
-		{Listener: "https-443/shop", ServerNames: []string{"shop.example"}, Host: "shop.example", Match: "GET /cart/*", Route: "HTTPRoute/shop/cart", Rule: "0/0",
-			Backends: []served.Backend{{Cluster: "shop/cart/80", Weight: 95, Total: 100}, {Cluster: "shop/cart-canary/80", Weight: 5, Total: 100}}, Filters: []string{"timeout 10s"}},
+		{
+			Listener: "https-443/shop", ServerNames: []string{"shop.example"}, Host: "shop.example", Match: "GET /cart/*", Route: "HTTPRoute/shop/cart", Rule: "0/0",
+			Backends: []served.Backend{{Cluster: "shop/cart/80", Weight: 95, Total: 100}, {Cluster: "shop/cart-canary/80", Weight: 5, Total: 100}}, Filters: []string{"timeout 10s"},
+		},
 		{Listener: "https-443/shop", ServerNames: []string{"shop.example"}, Host: "shop.example", Match: "/*", Route: "HTTPRoute/shop/web", Rule: "0/0", Answer: "500"},
 		{Listener: "https-443/shop", ServerNames: []string{"shop.example"}, Host: "*", Match: "every request", Answer: "404"},
 		{Listener: "tcp-5432", Match: "every connection", Backends: []served.Backend{{Cluster: "shop/db/5432", Weight: 1, Total: 1}}},

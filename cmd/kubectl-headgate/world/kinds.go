@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -41,6 +42,8 @@ func Kinds() []Kind {
 		clusterWide("", "Namespace", "namespaces", func(r *graph.Resources) map[string]*corev1.Namespace { return r.Namespaces }, "v1"),
 		namespaced("", "Service", "services", func(r *graph.Resources) objects[corev1.Service] { return r.Services }, "v1"),
 		byNeed(namespaced("", "Secret", "secrets", func(r *graph.Resources) objects[corev1.Secret] { return r.Secrets }, "v1")),
+		byNeed(namespaced("", "ConfigMap", "configmaps", func(r *graph.Resources) objects[corev1.ConfigMap] { return r.ConfigMaps }, "v1")),
+		byNeed(clusterWide(certificatesv1.GroupName, "ClusterTrustBundle", "clustertrustbundles", func(r *graph.Resources) map[string]*certificatesv1.ClusterTrustBundle { return r.ClusterTrustBundles }, "v1")),
 		endpointSlices(),
 	}
 }

@@ -34,7 +34,8 @@ func TestEveryKindOfTheGraphCanBeRead(t *testing.T) {
 		if resources.Field(i).Name == "Definitions" { // of kinds, not objects of one
 			continue
 		}
-		if field := resources.Field(i); field.Type.Kind() == reflect.Map && !readable[field.Type.Elem()] {
+		// Maps of anything but objects say something about them, and are no kinds.
+		if field := resources.Field(i); field.Type.Kind() == reflect.Map && field.Type.Elem().Kind() == reflect.Pointer && !readable[field.Type.Elem()] {
 			t.Errorf("graph.Resources.%s: no line of Kinds reads it", field.Name)
 		}
 	}

@@ -26,7 +26,7 @@ func Arbitrary(seed int64) graph.Resources {
 		func(n *gwv1.Namespace, c randfill.Continue) { *n = gwv1.Namespace(pick(c, "a", "b")) },
 		func(n *gwv1.SectionName, c randfill.Continue) { *n = gwv1.SectionName(pick(c, "a", "b", "")) },
 		func(n *gwv1.Kind, c randfill.Continue) {
-			*n = gwv1.Kind(pick(c, "Gateway", "ListenerSet", "Service", "Secret", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", c.String(5)))
+			*n = gwv1.Kind(pick(c, "Gateway", "ListenerSet", "Service", "Secret", "ConfigMap", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", c.String(5)))
 		},
 		func(n *gwv1.Group, c randfill.Continue) { *n = gwv1.Group(pick(c, "", gwv1.GroupName, c.String(5))) },
 		func(n *gwv1.Hostname, c randfill.Continue) {
@@ -60,6 +60,7 @@ func Arbitrary(seed int64) graph.Resources {
 			f.Fill(&tls.Spec)
 			f.Fill(&tcp.Spec)
 			f.Fill(&udp.Spec)
+			configMap, policy := &corev1.ConfigMap{}, &gwv1.BackendTLSPolicy{}
 			f.Fill(&gw.Spec)
 			f.Fill(&hr.Spec)
 			f.Fill(&gr.Spec)
@@ -67,6 +68,8 @@ func Arbitrary(seed int64) graph.Resources {
 			f.Fill(&set.Spec)
 			f.Fill(&svc.Spec)
 			f.Fill(&secret.Data)
+			f.Fill(&configMap.Data)
+			f.Fill(&policy.Spec)
 			gw.Spec.GatewayClassName = "a"
 			for i := range gw.Spec.Listeners { // the API keeps names apart
 				gw.Spec.Listeners[i].Name = gwv1.SectionName(rune('a' + i))
@@ -74,13 +77,14 @@ func Arbitrary(seed int64) graph.Resources {
 			for i := range set.Spec.Listeners {
 				set.Spec.Listeners[i].Name = gwv1.SectionName(rune('a' + i))
 			}
-			for _, o := range []client.Object{gw, hr, gr, tls, tcp, udp, rg, svc, secret, set} {
+			for _, o := range []client.Object{gw, hr, gr, tls, tcp, udp, rg, svc, secret, set, configMap, policy} {
 				o.SetNamespace(ns)
 				o.SetName(name)
 			}
 			r.Gateways[key], r.HTTPRoutes[key], r.GRPCRoutes[key], r.ReferenceGrants[key] = gw, hr, gr, rg
 			r.TLSRoutes[key], r.TCPRoutes[key], r.UDPRoutes[key] = tls, tcp, udp
 			r.Services[key], r.Secrets[key], r.ListenerSets[key] = svc, secret, set
+			r.ConfigMaps[key], r.BackendTLSPolicies[key] = configMap, policy
 		}
 	}
 	return r
@@ -103,6 +107,9 @@ func Shuffled(r graph.Resources) graph.Resources {
 	all = appendAll(all, r.Namespaces)
 	all = appendAll(all, r.Services)
 	all = appendAll(all, r.Secrets)
+	all = appendAll(all, r.ConfigMaps)
+	all = appendAll(all, r.BackendTLSPolicies)
+	all = appendAll(all, r.ClusterTrustBundles)
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	out := Empty()
 	for _, o := range all {

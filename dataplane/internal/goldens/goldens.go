@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -136,6 +137,10 @@ func decode(doc []byte) (client.Object, error) {
 		"Secret":         &corev1.Secret{},
 		"EndpointSlice":  &discoveryv1.EndpointSlice{},
 		"ProxyConfig":    &v1beta1.ProxyConfig{},
+		"ConfigMap":      &corev1.ConfigMap{},
+
+		"BackendTLSPolicy":   &gwv1.BackendTLSPolicy{},
+		"ClusterTrustBundle": &certificatesv1.ClusterTrustBundle{},
 	}
 	obj := kinds[head.Kind]
 	if obj == nil {
@@ -145,7 +150,7 @@ func decode(doc []byte) (client.Object, error) {
 		return nil, fmt.Errorf("reading the %s: %w", head.Kind, err)
 	}
 	switch o := obj.(type) {
-	case *gwv1.GatewayClass, *corev1.Namespace:
+	case *gwv1.GatewayClass, *corev1.Namespace, *certificatesv1.ClusterTrustBundle:
 	case *corev1.Secret:
 		o.Namespace = defaulted(o.Namespace)
 		for k, v := range o.StringData { // as the API server does
@@ -203,6 +208,12 @@ func Add(r *graph.Resources, obj client.Object) error {
 		r.Secrets[key] = o
 	case *v1beta1.ProxyConfig:
 		r.ProxyConfigs[key] = o
+	case *corev1.ConfigMap:
+		r.ConfigMaps[key] = o
+	case *certificatesv1.ClusterTrustBundle:
+		r.ClusterTrustBundles[o.Name] = o
+	case *gwv1.BackendTLSPolicy:
+		r.BackendTLSPolicies[key] = o
 	default:
 		return fmt.Errorf("%T is not a kind that the graph reads", obj)
 	}
