@@ -77,9 +77,20 @@ func TestRotationIsDueAfterTwoThirdsOfTheLife(t *testing.T) {
 	if want := now.Add(pki.LeafLifetime); !expiry.Equal(want) {
 		t.Errorf("it ends at %v, want %v", expiry, want)
 	}
-	due := pki.RotationDue(server.Cert)
-	if want := now.Add(pki.LeafLifetime * 2 / 3); due.Sub(want).Abs() > 5*time.Minute {
-		t.Errorf("rotation is due at %v, want about %v", due, want)
+	first, last := now.Add(pki.LeafLifetime*2/3-5*time.Minute), now.Add(pki.LeafLifetime*3/4)
+	moments := map[time.Time]bool{}
+	for range 40 { // issued together, and not due together
+		server, err := pki.NewServer(authority, []string{"headgate"}, now, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		due := pki.RotationDue(server.Cert)
+		if moments[due] = true; due.Before(first) || due.After(last) {
+			t.Errorf("rotation is due at %v, want from %v to %v", due, first, last)
+		}
+	}
+	if len(moments) < 20 {
+		t.Errorf("40 certificates are due at %d moments", len(moments))
 	}
 	for _, broken := range [][]byte{nil, []byte("nonsense"), server.Key} {
 		if due := pki.RotationDue(broken); !due.IsZero() {
