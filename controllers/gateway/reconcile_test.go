@@ -108,7 +108,7 @@ func TestARouteIsProgrammedOnceAcknowledged(t *testing.T) {
 	programmed := v1beta1.RouteConditionProgrammed
 	e.routeHas("shop", programmed+"=False Pending")
 	e.server.release(true, &server.Nack{
-		TypeURL: "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", Resource: "http-80", Message: "missing )",
+		TypeURL: "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration", Resource: "http-80/*", Message: "missing )",
 	})
 	e.routeHas("shop", programmed+"=False Pending")
 	e.eventually("the proxy's sentence is shown", func() string {
@@ -118,7 +118,7 @@ func TestARouteIsProgrammedOnceAcknowledged(t *testing.T) {
 		}
 		for _, c := range r.Status.Parents[0].Conditions {
 			if c.Type == programmed && strings.Contains(c.Message, fmt.Sprintf(
-				"the RouteConfiguration \"http-80\", which carries HTTPRoute %s/shop, and keeps the former one: missing )", e.ns)) {
+				"the ScopedRouteConfiguration \"http-80/*\", which carries HTTPRoute %s/shop, and keeps the former one: missing )", e.ns)) {
 				return ""
 			}
 		}

@@ -28,8 +28,8 @@ import (
 type Config struct {
 	// Listeners are sorted by name.
 	Listeners []*listenerv3.Listener
-	// Tables are the route tables by the name that connection managers ask for: one
-	// for a name of the route discovery service, one per scope for scoped routes.
+	// Tables are the route tables: those of the route discovery service by their name, and
+	// the scopes, one for each host, by the Envoy listener that they belong to.
 	Tables    map[string][]*routev3.RouteConfiguration
 	Clusters  map[string]*clusterv3.Cluster
 	Endpoints map[string]*endpointv3.ClusterLoadAssignment
@@ -73,7 +73,7 @@ func (c *Config) addTable(name string, m proto.Message) {
 	case *routev3.RouteConfiguration:
 		c.Tables[name] = append(c.Tables[name], table)
 	case *routev3.ScopedRouteConfiguration:
-		c.addScope(name, table)
+		c.addScope(table)
 	}
 }
 

@@ -21,6 +21,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"headgate.dev/headgate/dataplane/xds"
 )
 
 // Paths of a proxy's admin interface that ReadDump reads.
@@ -108,43 +110,42 @@ func (c *Config) readRoutes(raw []byte) error {
 	return nil
 }
 
-// readScopes reads the scopes that carry their route table within them. Those that
-// name one find it among the tables of the route discovery service.
+// readScopes reads the scopes, each with its part of a route table.
 func (c *Config) readScopes(raw []byte) error {
 	dump := &adminv3.ScopedRoutesConfigDump{}
 	if err := section(raw, dump); err != nil {
 		return err
 	}
-	add := func(name string, scopes []*anypb.Any) error {
+	add := func(scopes []*anypb.Any) error {
 		for _, packed := range scopes {
 			scope := &routev3.ScopedRouteConfiguration{}
 			if err := packed.UnmarshalTo(scope); err != nil {
 				return err
 			}
-			c.addScope(name, scope)
+			c.addScope(scope)
 		}
 		return nil
 	}
 	for _, s := range dump.InlineScopedRouteConfigs {
-		if err := add(s.Name, s.ScopedRouteConfigs); err != nil {
+		if err := add(s.ScopedRouteConfigs); err != nil {
 			return err
 		}
 	}
 	for _, s := range dump.DynamicScopedRouteConfigs {
 		c.note("scoped route tables "+s.Name, s.ErrorState)
-		if err := add(s.Name, s.ScopedRouteConfigs); err != nil {
+		if err := add(s.ScopedRouteConfigs); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *Config) addScope(name string, scope *routev3.ScopedRouteConfiguration) {
+// addScope files a scope under the table that it is a part of.
+func (c *Config) addScope(scope *routev3.ScopedRouteConfiguration) {
 	if table := scope.GetRouteConfiguration(); table != nil {
+		name := xds.TableOfScope(scope.Name)
 		c.Tables[name] = append(c.Tables[name], table)
-		return
 	}
-	c.Tables[name] = append(c.Tables[name], c.Tables[scope.RouteConfigurationName]...)
 }
 
 func (c *Config) readClusters(raw []byte) error {

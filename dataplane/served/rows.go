@@ -15,6 +15,8 @@ import (
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	udpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/udp/udp_proxy/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"headgate.dev/headgate/dataplane/xds"
 )
 
 // Row is one line of the route table: which requests, and what becomes of them.
@@ -93,7 +95,7 @@ func (c *Config) chainRows(l *listenerv3.Listener, chain *listenerv3.FilterChain
 	for _, f := range chain.Filters {
 		switch config := unpack(f.GetTypedConfig()).(type) {
 		case *hcmv3.HttpConnectionManager:
-			tables := c.Tables[cmp.Or(config.GetRds().GetRouteConfigName(), config.GetScopedRoutes().GetName())]
+			tables := c.Tables[cmp.Or(config.GetRds().GetRouteConfigName(), l.Name)]
 			if inline := config.GetRouteConfig(); inline != nil {
 				tables = append(slices.Clone(tables), inline)
 			}
@@ -123,12 +125,21 @@ func (c *Config) tableRows(base Row, tables []*routev3.RouteConfiguration) []Row
 	for _, host := range hosts {
 		row := base
 		row.Host = hostOf(host)
-		if len(host.Routes) == 0 {
+		routes := host.Routes
+		if len(routes) > 0 && xds.IsMisdirected(routes[0]) {
+			if !xds.Owns(base.Listener, routes[0]) {
+				row.Match, row.Answer = "every request", "421"
+				rows = append(rows, row)
+				continue
+			}
+			routes = routes[1:]
+		}
+		if len(routes) == 0 {
 			row.Match, row.Answer = "every request", "404"
 			rows = append(rows, row)
 			continue
 		}
-		rows = append(rows, c.hostRows(row, host.Routes)...)
+		rows = append(rows, c.hostRows(row, routes)...)
 	}
 	return rows
 }

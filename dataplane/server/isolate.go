@@ -187,7 +187,7 @@ func answerOf(streams []*stream, want *resource) answer {
 		held := sub.held[want.name]
 		refusal, isRefused := sub.refused[want.name]
 		switch {
-		case !sub.names[want.name]:
+		case !sub.seen:
 		case isRefused && refusal.resource.standsFor(want):
 			out.refused, out.message = true, refusal.message
 			if held != nil && !held.opaque {

@@ -63,7 +63,7 @@ func newModel(t *testing.T) *model {
 		warm: map[string]bool{}, asked: map[kind]map[string]bool{},
 		refuses: func(*resource) bool { return false }, silent: map[string]bool{}, unknown: map[string]bool{},
 	}
-	for _, k := range []kind{kindEndpoints, kindRoute, kindFilter, kindRuntime} {
+	for _, k := range []kind{kindEndpoints, kindFilter, kindRuntime} {
 		m.asked[k] = map[string]bool{}
 	}
 	m.connect()
@@ -102,10 +102,11 @@ func (m *model) connect() {
 		})
 	}
 	m.ask(request{kind: kindListener, initial: initial(m.listeners)})
-	for _, k := range []kind{kindRoute, kindFilter} {
-		if len(m.asked[k]) > 0 {
-			m.ask(request{kind: k, subscribe: slices.Sorted(maps.Keys(m.asked[k])), initial: initial(ofKind(m.routes, k))})
-		}
+	if len(m.asked[kindFilter]) > 0 {
+		m.ask(request{kind: kindFilter, subscribe: slices.Sorted(maps.Keys(m.asked[kindFilter])), initial: initial(ofKind(m.routes, kindFilter))})
+	}
+	if m.routed() {
+		m.ask(request{kind: kindRoute, initial: initial(ofKind(m.routes, kindRoute))})
 	}
 }
 
@@ -135,6 +136,8 @@ func (m *model) take() bool {
 	switch {
 	case r.kind == kindCluster:
 		m.takeClusters(r)
+	case r.kind == kindRoute:
+		m.takeRoutes(r)
 	case len(r.resources) == 1 && m.refuses(r.resources[0]):
 		m.refuse(r)
 	case r.kind == kindListener:
@@ -180,22 +183,61 @@ func (m *model) acknowledgeWarm() {
 }
 
 func (m *model) takeListeners(r *response) {
+	before := m.routed()
 	for _, res := range r.resources {
 		m.listeners[res.name] = res
-		for _, table := range res.refs {
-			if table.kind != kindCluster && !m.asked[table.kind][table.name] {
-				m.subscribe(table.kind, table.name)
+		for _, filter := range res.refs {
+			if filter.kind == kindFilter && !m.asked[kindFilter][filter.name] {
+				m.subscribe(kindFilter, filter.name)
 			}
 		}
 	}
 	for _, name := range r.removed {
-		for _, table := range m.listeners[name].refs {
-			if table.kind != kindCluster {
-				delete(m.routes, table.name)
-				m.unsubscribe(table.kind, table.name)
+		for _, filter := range m.listeners[name].refs {
+			if filter.kind == kindFilter {
+				delete(m.routes, filter.name)
+				m.unsubscribe(kindFilter, filter.name)
 			}
 		}
 		delete(m.listeners, name)
+	}
+	switch {
+	case m.routed() && !before:
+		m.ask(request{kind: kindRoute, subscribe: []string{"*"}})
+	case before && !m.routed():
+		maps.DeleteFunc(m.routes, func(_ string, r *resource) bool { return r.kind == kindRoute })
+		m.ask(request{kind: kindRoute, unsubscribe: []string{"*"}})
+	}
+	m.acknowledge(r)
+}
+
+// routed tells whether any listener has route tables, which then come all at once.
+func (m *model) routed() bool {
+	for _, listener := range m.listeners {
+		if listener.routed {
+			return true
+		}
+	}
+	return false
+}
+
+// takeRoutes takes all that it does not refuse, and says so if there is any.
+func (m *model) takeRoutes(r *response) {
+	refused := false
+	for _, res := range r.resources {
+		switch {
+		case m.refuses(res):
+			refused = true
+		case m.routed():
+			m.routes[res.name] = res
+		}
+	}
+	for _, name := range r.removed {
+		delete(m.routes, name)
+	}
+	if refused {
+		m.refuse(r)
+		return
 	}
 	m.acknowledge(r)
 }
@@ -211,7 +253,7 @@ func (m *model) takeNamed(r *response) {
 			if m.clusters[res.name] != nil && !m.silent[res.name] {
 				m.warm[res.name] = true
 			}
-		case kindRoute, kindFilter:
+		case kindFilter:
 			m.routes[res.name] = res
 		case kindRuntime:
 			m.runtimes[res.name] = res
@@ -288,8 +330,8 @@ func describe(r *response) string {
 // keysOf lists the runtime keys that a route table of the tests reads.
 func keysOf(table *resource) []string {
 	var keys []string
-	config, _ := table.source.(*routev3.RouteConfiguration)
-	for _, host := range config.GetVirtualHosts() {
+	scope, _ := table.source.(*routev3.ScopedRouteConfiguration)
+	for _, host := range scope.GetRouteConfiguration().GetVirtualHosts() {
 		for _, route := range host.Routes {
 			weighted := route.GetRoute().GetWeightedClusters()
 			if prefix := weighted.GetRuntimeKeyPrefix(); prefix != "" {
@@ -358,11 +400,12 @@ func tableOver(name string, clusters []string, keys string) proto.Message {
 	for _, c := range clusters {
 		weighted.Clusters = append(weighted.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: c})
 	}
-	return &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{{Routes: []*routev3.Route{{
-		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted},
-		}},
-	}}}}}
+	routes := []*routev3.Route{{Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted},
+	}}}}
+	return &routev3.ScopedRouteConfiguration{Name: name, RouteConfiguration: &routev3.RouteConfiguration{
+		Name: name, VirtualHosts: []*routev3.VirtualHost{{Routes: routes}},
+	}}
 }
 
 // publisher publishes to a model as the Server does.
@@ -415,7 +458,7 @@ func listenerFor(table string) proto.Message {
 	}
 	manager := &anypb.Any{}
 	if err := anypb.MarshalFrom(manager, &hcmv3.HttpConnectionManager{
-		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: table}},
+		StatPrefix: table,
 	}, proto.MarshalOptions{Deterministic: true}); err != nil {
 		panic(err)
 	}

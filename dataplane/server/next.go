@@ -24,9 +24,10 @@ func (s *session) next(now time.Time) (r *response, wake time.Time) {
 	for _, step := range []func(time.Time) *response{
 		s.nextClusters,
 		func(now time.Time) *response { return s.nextNamed(kindSecret, now) },
-		func(now time.Time) *response { return s.nextNamed(kindRoute, now) },
+		s.nextRoutes,
 		func(now time.Time) *response { return s.nextNamed(kindFilter, now) },
 		s.nextListeners,
+		s.nextRouteRemovals,
 		s.nextRemovals,
 	} {
 		if r := step(now); r != nil {
@@ -77,7 +78,7 @@ func (s *session) firstDue(k kind, now time.Time) (string, *resource) {
 		switch {
 		case !sub.names[name], want == nil, !sub.force[name] && s.isRefused(k, name, want):
 			sub.dirty.drop(name)
-		case k.namesClusters() && s.anyCold(want, now), k == kindEndpoints && s.mustWait(want):
+		case k == kindFilter && s.anyCold(want, now), k == kindEndpoints && s.mustWait(want):
 			i++
 		default:
 			return name, want
@@ -116,8 +117,30 @@ func (s *session) nextClusters(now time.Time) *response {
 	return r
 }
 
-// nextListeners gives the listeners that are new or changed and whose route tables
-// may go, or else the listeners to remove.
+// nextRoutes gives the route tables that are new or changed and whose clusters are
+// warm. The first answer has all of them: a proxy takes its listeners into use with it.
+func (s *session) nextRoutes(now time.Time) *response {
+	sub := &s.types[kindRoute]
+	if !sub.seen || sub.owed && s.routesWait(now) {
+		return nil
+	}
+	due := s.dueOf(kindRoute, func(table *resource) bool { return !s.anyCold(table, now) })
+	if len(due) == 0 && !sub.owed {
+		return nil
+	}
+	return s.issue(kindRoute, due, nil)
+}
+
+// routesWait tells whether a route table waits for its clusters.
+func (s *session) routesWait(now time.Time) bool {
+	return slices.ContainsFunc(s.types[kindRoute].dirty.order, func(name string) bool {
+		table := s.wanted(kindRoute, name)
+		return table != nil && s.anyCold(table, now)
+	})
+}
+
+// nextListeners gives the listeners that are new or changed, or else those to remove.
+// New ones wait until no route table has to wait any more: what they serve is then sent.
 func (s *session) nextListeners(now time.Time) *response {
 	sub := &s.types[kindListener]
 	if !sub.seen {
@@ -125,11 +148,11 @@ func (s *session) nextListeners(now time.Time) *response {
 	}
 	waiting := false
 	due := s.dueOf(kindListener, func(listener *resource) bool {
-		cold := s.anyCold(listener, now)
+		cold := s.anyCold(listener, now) || listener.routed && s.routesWait(now)
 		for _, r := range listener.refs {
-			if r.kind.namesClusters() {
-				table := s.wanted(r.kind, r.name)
-				cold = cold || table != nil && s.anyCold(table, now)
+			if r.kind == kindFilter {
+				filter := s.wanted(r.kind, r.name)
+				cold = cold || filter != nil && s.anyCold(filter, now)
 			}
 		}
 		waiting = waiting || cold
@@ -141,6 +164,18 @@ func (s *session) nextListeners(now time.Time) *response {
 	removed := s.leftOver(kindListener)
 	if len(removed) > 0 || sub.owed && !waiting {
 		return s.issue(kindListener, nil, removed)
+	}
+	return nil
+}
+
+// nextRouteRemovals gives the route tables that are left over. They go after the listeners
+// that had them, and after the tables that take over their hosts.
+func (s *session) nextRouteRemovals(now time.Time) *response {
+	if !s.types[kindRoute].seen || s.routesWait(now) {
+		return nil
+	}
+	if removed := s.leftOver(kindRoute); len(removed) > 0 {
+		return s.issue(kindRoute, nil, removed)
 	}
 	return nil
 }
@@ -212,6 +247,9 @@ func (s *session) possibleRoutes() []*resource {
 // possibly lists every content of a kind that the proxy has or may have by now.
 func (s *session) possibly(k kind) []*resource {
 	all := slices.Collect(maps.Values(s.types[k].held))
+	for _, maybe := range s.types[k].maybe {
+		all = append(all, maybe...)
+	}
 	for _, r := range s.inflight {
 		if r.kind == k {
 			all = append(all, r.resources...)
@@ -223,7 +261,6 @@ func (s *session) possibly(k kind) []*resource {
 // routesKnown tells whether it is known what every route table in the proxy says,
 // and, if current, that it says what it should.
 func (s *session) routesKnown(current bool) bool {
-	listeners := &s.types[kindListener]
 	for _, table := range s.possibleRoutes() {
 		if table.opaque {
 			return false
@@ -232,17 +269,17 @@ func (s *session) routesKnown(current bool) bool {
 			return false
 		}
 	}
-	if !listeners.seen {
+	if !s.types[kindListener].seen {
 		// A proxy that has not come to its listeners has no route tables, unless it
 		// was connected before.
 		return !s.types[kindCluster].claimed
 	}
-	for _, listener := range listeners.held {
-		if listener.opaque {
+	for _, listener := range s.types[kindListener].held {
+		if listener.opaque || listener.routed && !s.types[kindRoute].seen {
 			return false
 		}
 		for _, r := range listener.refs {
-			if r.kind.namesClusters() && s.types[r.kind].held[r.name] == nil {
+			if r.kind == kindFilter && s.types[r.kind].held[r.name] == nil {
 				return false
 			}
 		}

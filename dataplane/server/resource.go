@@ -51,7 +51,7 @@ var typeURLs = [kinds]string{
 	kindEndpoints: urlOf(&endpointv3.ClusterLoadAssignment{}),
 	kindCluster:   urlOf(&clusterv3.Cluster{}),
 	kindSecret:    urlOf(&tlsv3.Secret{}),
-	kindRoute:     urlOf(&routev3.RouteConfiguration{}),
+	kindRoute:     urlOf(&routev3.ScopedRouteConfiguration{}),
 	kindFilter:    urlOf(&corev3.TypedExtensionConfig{}),
 	kindListener:  urlOf(&listenerv3.Listener{}),
 }
@@ -77,8 +77,10 @@ type resource struct {
 	// message is kept for Runtimes only, whose keys are merged.
 	message *runtimev3.Runtime
 	// refs are what it refers to: clusters of a route table or a filter, upstreams of a
-	// mix, route tables, filters and clusters of a listener, secrets of a cluster.
+	// mix, filters and clusters of a listener, secrets of a cluster.
 	refs []ref
+	// routed is set for a listener that has route tables.
+	routed bool
 	// opaque is a content that a proxy brought along from before this server
 	// started. What it refers to is unknown.
 	opaque bool
@@ -105,6 +107,7 @@ func newResource(k kind, name string, m proto.Message, since uint64) *resource {
 		kind: k, name: name, since: since, body: body, source: m,
 		version: hex.EncodeToString(sum[:8]),
 		refs:    references(m),
+		routed:  isRouted(m),
 	}
 	if runtime, ok := m.(*runtimev3.Runtime); ok {
 		r.message = runtime
@@ -135,30 +138,15 @@ func references(m proto.Message) []ref {
 		for _, name := range xds.Upstreams(m) {
 			add(kindEndpoints, name)
 		}
-	case *routev3.RouteConfiguration:
-		for _, host := range m.VirtualHosts {
-			for _, route := range host.Routes {
-				action := route.GetRoute()
-				if name := action.GetCluster(); name != "" {
-					add(kindCluster, name)
-				}
-				for _, mirror := range action.GetRequestMirrorPolicies() {
-					add(kindCluster, mirror.Cluster)
-				}
-				for _, c := range action.GetWeightedClusters().GetClusters() {
-					add(kindCluster, c.Name)
-				}
-			}
+	case *routev3.ScopedRouteConfiguration:
+		for _, name := range clustersOf(m.GetRouteConfiguration()) {
+			add(kindCluster, name)
 		}
 	case *listenerv3.Listener:
 		for _, chain := range m.FilterChains {
 			for _, filter := range chain.Filters {
 				if filter.GetConfigDiscovery() != nil {
 					add(kindFilter, filter.Name)
-				}
-				manager := &hcmv3.HttpConnectionManager{}
-				if filter.GetTypedConfig().MessageIs(manager) && filter.GetTypedConfig().UnmarshalTo(manager) == nil {
-					add(kindRoute, manager.GetRds().GetRouteConfigName())
 				}
 			}
 		}
@@ -174,6 +162,26 @@ func references(m proto.Message) []ref {
 	}
 	slices.SortFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) })
 	return slices.Compact(refs)
+}
+
+// clustersOf lists the clusters that a route table sends requests to.
+func clustersOf(table *routev3.RouteConfiguration) []string {
+	var refs []string
+	for _, host := range table.GetVirtualHosts() {
+		for _, route := range host.Routes {
+			action := route.GetRoute()
+			if name := action.GetCluster(); name != "" {
+				refs = append(refs, name)
+			}
+			for _, mirror := range action.GetRequestMirrorPolicies() {
+				refs = append(refs, mirror.Cluster)
+			}
+			for _, c := range action.GetWeightedClusters().GetClusters() {
+				refs = append(refs, c.Name)
+			}
+		}
+	}
+	return refs
 }
 
 // secretsOf lists the secrets that a cluster needs for its TLS.
@@ -202,6 +210,19 @@ func mixed(mix *resource, endpoints func(string) *resource) *resource {
 	}), mix.since)
 	r.base, r.unknown, r.refs = mix, unknown, mix.refs
 	return r
+}
+
+// isRouted tells whether a message is a listener with route tables.
+func isRouted(m proto.Message) bool {
+	listener, _ := m.(*listenerv3.Listener)
+	for _, chain := range listener.GetFilterChains() {
+		for _, filter := range chain.Filters {
+			if filter.GetTypedConfig().MessageIs(&hcmv3.HttpConnectionManager{}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // target is the configuration that a gateway's proxies should have.

@@ -28,8 +28,9 @@ const warmWait = 5 * time.Second
 //	clusters                    at once; endpoints again behind each
 //	secrets                     at once
 //	route tables, filters       when all clusters they name are warm
-//	listeners                   when their route tables and filters may go, and all
+//	listeners                   when no route table waits, their filters may go, and all
 //	                            clusters they name are warm
+//	route tables removed        after that
 //	clusters removed            when no route table, filter or listener the proxy may have
 //	                            names them
 //	runtime keys removed        when the proxy has the new route tables
@@ -68,6 +69,9 @@ type subscription struct {
 	// held is what the proxy acknowledged; last what it was sent last.
 	held, last map[string]*resource
 	refused    map[string]refusal
+	// maybe is what the proxy may have beside held: it stood in a response of several that
+	// was refused as a whole, of which a proxy keeps what it did not mind.
+	maybe map[string][]*resource
 	// dirty names may have to be sent; force names must be, changed or not; alone
 	// names must be the only one in their response.
 	dirty        queue
@@ -106,7 +110,7 @@ func newSession(endpoints func(string) *resource) *session {
 	for k := range s.types {
 		s.types[k] = subscription{
 			names: map[string]bool{}, held: map[string]*resource{}, last: map[string]*resource{},
-			refused: map[string]refusal{}, dirty: newQueue(), force: map[string]bool{}, alone: map[string]bool{},
+			refused: map[string]refusal{}, maybe: map[string][]*resource{}, dirty: newQueue(), force: map[string]bool{}, alone: map[string]bool{},
 		}
 	}
 	return s
@@ -154,9 +158,9 @@ func (s *session) wants(r ref, since uint64) {
 	}
 	held, last := sub.held[r.name], sub.last[r.name]
 	switch {
-	case want == nil && (held == nil || r.kind != kindListener):
+	case want == nil && (held == nil || r.kind != kindListener && r.kind != kindRoute):
 		// A cluster that is left over serves nobody, so nobody waits for its removal;
-		// a listener does.
+		// a listener and a route table do.
 		delete(s.pending, r)
 	case want != nil && held.standsFor(want) && last.standsFor(want):
 		delete(s.pending, r)
@@ -287,7 +291,7 @@ func (s *session) receive(r request) {
 		}
 	}
 	sub := &s.types[r.kind]
-	if !sub.seen {
+	if !sub.seen && r.nonce == "" { // else a late answer, after the proxy left the type
 		s.begin(r)
 	}
 	for _, name := range r.subscribe {
@@ -302,8 +306,31 @@ func (s *session) receive(r request) {
 		}
 	}
 	for _, name := range r.unsubscribe {
-		s.forget(r.kind, name)
+		if name == "*" {
+			s.leave(r.kind)
+		} else {
+			s.forget(r.kind, name)
+		}
 	}
+	if len(r.unsubscribe) > 0 && r.kind.namesClusters() {
+		s.routesSettled()
+	}
+}
+
+// isWildcard tells whether proxies ask for all resources of a type at once.
+func isWildcard(k kind) bool { return k == kindCluster || k == kindListener || k == kindRoute }
+
+// leave drops all of a type that a proxy asks for no more, as it does for route tables when
+// its last listener that had any is gone.
+func (s *session) leave(k kind) {
+	sub := &s.types[k]
+	names := slices.Collect(maps.Keys(sub.last))
+	names = slices.AppendSeq(names, maps.Keys(sub.held))
+	for _, name := range names {
+		s.forget(k, name)
+	}
+	sub.seen, sub.owed = false, false
+	s.reconsiderAll(k)
 }
 
 // begin takes the first request of a type on this stream. After a reconnect it
@@ -311,7 +338,7 @@ func (s *session) receive(r request) {
 func (s *session) begin(r request) {
 	sub := &s.types[r.kind]
 	sub.seen = true
-	if r.kind == kindCluster || r.kind == kindListener {
+	if isWildcard(r.kind) {
 		sub.owed = true
 	}
 	sub.claimed = len(r.initial) > 0
@@ -340,11 +367,9 @@ func (s *session) forget(k kind, name string) {
 	}
 	sub.dirty.drop(name)
 	delete(sub.refused, name)
+	delete(sub.maybe, name)
 	if s.target != nil && s.isPublished(k, name) {
 		s.wants(ref{k, name}, s.target.version)
-	}
-	if k.namesClusters() {
-		s.routesSettled()
 	}
 }
 
@@ -356,6 +381,7 @@ func (s *session) accept(r *response) {
 			continue // removed, or no longer subscribed, meanwhile
 		}
 		sub.held[res.name] = res
+		delete(sub.maybe, res.name)
 		if s.target == nil || !s.isPublished(r.kind, res.name) {
 			continue
 		}
@@ -366,6 +392,7 @@ func (s *session) accept(r *response) {
 		if sub.last[name] == nil {
 			delete(sub.held, name)
 		}
+		delete(sub.maybe, name)
 		delete(sub.refused, name)
 		if s.target != nil {
 			s.wants(ref{r.kind, name}, s.target.version)
@@ -428,6 +455,9 @@ func (s *session) refuse(r *response, message string) {
 	sub := &s.types[r.kind]
 	if len(r.resources) > 1 {
 		for _, res := range r.resources {
+			if r.kind == kindRoute {
+				sub.maybe[res.name] = append(sub.maybe[res.name], res)
+			}
 			if sub.last[res.name] == res {
 				sub.dirty.push(res.name)
 				sub.force[res.name], sub.alone[res.name] = true, true
@@ -437,6 +467,7 @@ func (s *session) refuse(r *response, message string) {
 	}
 	for _, res := range r.resources {
 		sub.refused[res.name] = refusal{res, message}
+		sub.maybe[res.name] = slices.DeleteFunc(sub.maybe[res.name], func(m *resource) bool { return m.version == res.version })
 		if r.kind == kindCluster {
 			delete(s.warming, res.name)
 		}

@@ -155,10 +155,10 @@ func TestTheOrderOfAChange(t *testing.T) {
 			want:   []kind{kindRoute, kindRuntime},
 		},
 		{
-			name:   "a listener that goes takes its cluster with it, afterwards",
+			name:   "a listener that goes takes its route table and its cluster with it, afterwards",
 			before: simple(map[string][]string{"t1": {"a"}, "t2": {"b"}}),
 			change: func(w *world) { delete(w.tables, "t2") },
-			want:   []kind{kindListener, kindCluster},
+			want:   []kind{kindListener, kindRoute, kindCluster},
 		},
 		{
 			name:   "a table that names a missing cluster does not wait for it",

@@ -38,6 +38,7 @@ func served() []features.FeatureName {
 		features.SupportGatewayFrontendClientCertificateValidation,
 		features.SupportGatewayFrontendClientCertificateValidationInsecureFallback,
 		features.SupportGatewayHTTPListenerIsolation,
+		features.SupportGatewayHTTPSListenerDetectMisdirectedRequests,
 		features.SupportGatewayRouteHostnameIntersectionPrecedence,
 		features.SupportReferenceGrant,
 		features.SupportListenerSet,

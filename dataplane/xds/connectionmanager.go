@@ -21,17 +21,15 @@ import (
 // break requests that the Gateway API promises to serve: slashes are not merged
 // (S3-like paths hold several), and header names with underscores pass (an HTTPRoute
 // may match them).
-func connectionManager(statPrefix, routeTable string) *listenerv3.Filter {
+func connectionManager(statPrefix string, routes table) *listenerv3.Filter {
 	return &listenerv3.Filter{
 		Name: "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(&hcmv3.HttpConnectionManager{
-			StatPrefix: statPrefix,
-			CodecType:  hcmv3.HttpConnectionManager_AUTO,
-			RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-				ConfigSource:    adsSource(nil),
-				RouteConfigName: routeTable,
-			}},
-			HttpFilters: httpFilters(),
+			StatPrefix:                    statPrefix,
+			CodecType:                     hcmv3.HttpConnectionManager_AUTO,
+			RouteSpecifier:                scopedRoutes(),
+			EarlyHeaderMutationExtensions: earlyMutations(routes),
+			HttpFilters:                   httpFilters(routes),
 			// The client's address is the connection's: nobody in front of the
 			// gateway is trusted to state another.
 			UseRemoteAddress:             boolean(true),
@@ -68,8 +66,8 @@ func connectionManager(statPrefix, routeTable string) *listenerv3.Filter {
 // their grpc-status, once each and when they end. The proxy's own answers to a call pass
 // there too, with the code Unavailable; so the router must not count them as 5xx as well.
 // It then counts no call by its HTTP status, whoever answered.
-func httpFilters() []*hcmv3.HttpFilter {
-	return []*hcmv3.HttpFilter{
+func httpFilters(routes table) []*hcmv3.HttpFilter {
+	return append(scopeFilters(routes),
 		httpFilter("envoy.filters.http.grpc_stats", &grpcstatsv3.FilterConfig{
 			PerMethodStatSpecifier: &grpcstatsv3.FilterConfig_StatsForAllMethods{
 				StatsForAllMethods: boolean(false),
@@ -83,7 +81,7 @@ func httpFilters() []*hcmv3.HttpFilter {
 			SuppressEnvoyHeaders:                true,
 			SuppressGrpcRequestFailureCodeStats: true,
 		}),
-	}
+	)
 }
 
 func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {

@@ -28,14 +28,14 @@ func Dependents(g *graph.Graph, gateway types.NamespacedName, typeURL, name stri
 		if gw.Key != gateway || !gw.Valid {
 			continue
 		}
-		for _, l := range gw.Listeners {
-			if !served(l) {
-				continue
-			}
-			all := carriesAll(l, typeURL, name)
-			for _, a := range l.Attachments {
-				if (all || carries(gw, a.Route, typeURL, name) || carriesName(a, typeURL, name)) && !slices.Contains(routes, a.Route) {
-					routes = append(routes, a.Route)
+		for _, p := range portsOf(gw) {
+			for _, l := range p.listeners {
+				all := carriesAll(p, l, typeURL, name)
+				host, owned := ownedScope(p, l, typeURL, name)
+				for _, a := range l.Attachments {
+					if (all || owned && serves(a, host) || carries(gw, a.Route, typeURL, name) || carriesName(a, typeURL, name)) && !slices.Contains(routes, a.Route) {
+						routes = append(routes, a.Route)
+					}
 				}
 			}
 		}
@@ -44,11 +44,7 @@ func Dependents(g *graph.Graph, gateway types.NamespacedName, typeURL, name stri
 }
 
 // carriesAll tells whether everything that a listener serves needs the resource.
-func carriesAll(l *graph.Listener, typeURL, name string) bool {
-	envoyListener, table := httpName(l.Port), httpName(l.Port)
-	if kindOf(l) == portTLS {
-		envoyListener, table = httpsName(l.Port), chainName(l)
-	}
+func carriesAll(p port, l *graph.Listener, typeURL, name string) bool {
 	switch kindOf(l) {
 	case portTCP:
 		return name == tcpName(l.Port) && (isType(typeURL, &listenerv3.Listener{}) || isType(typeURL, &corev3.TypedExtensionConfig{}))
@@ -60,13 +56,34 @@ func carriesAll(l *graph.Listener, typeURL, name string) bool {
 	case isType(typeURL, &corev3.TypedExtensionConfig{}):
 		return false // a server name's, see carries
 	case isType(typeURL, &listenerv3.Listener{}):
-		return name == envoyListener
-	case isType(typeURL, &routev3.RouteConfiguration{}):
-		return name == table
+		return name == p.name()
 	case isType(typeURL, &tlsv3.Secret{}):
 		return downstreamSecrets(l)[name] != nil
 	}
 	return false
+}
+
+// ownedScope gives the host of a scope, if requests for it belong to the listener.
+func ownedScope(p port, l *graph.Listener, typeURL, name string) (host string, owned bool) {
+	host, ours := strings.CutPrefix(name, p.name()+"/")
+	if !ours || !overHTTP(l) || !isType(typeURL, &routev3.ScopedRouteConfiguration{}) {
+		return "", false
+	}
+	return host, host == anyHost || slices.Contains(ownedHosts(p, l), host)
+}
+
+// serves tells whether a scope has rules of an attachment's route: that of an exact
+// host those of every route whose hostnames cover it, that of the wildcards those of every
+// route that has any, or none at all.
+func serves(a *graph.Attachment, host string) bool {
+	if host == anyHost {
+		return slices.ContainsFunc(a.Hostnames, func(h string) bool { return !exact(orAny(h)) })
+	}
+	if len(a.Route.Hostnames) == 0 {
+		return true
+	}
+	wider := widening(host)
+	return slices.ContainsFunc(a.Route.Hostnames, func(h string) bool { return slices.Contains(wider, h) })
 }
 
 // carries tells whether a route in particular needs the resource.

@@ -34,10 +34,15 @@ func TestDependentsAreTheRoutesInAResource(t *testing.T) {
 		for _, gw := range g.Gateways {
 			snap := xds.Translate(g, gw.Key)
 			for name, message := range snap.Routes {
-				want := namesIn(message.(*routev3.RouteConfiguration))
+				want := namesIn(message.(*routev3.ScopedRouteConfiguration).RouteConfiguration)
 				for route := range want {
 					if !slices.Contains(dependents(g, gw, typeURL(message), name), route) {
-						t.Errorf("%s: %s is in the route table %s but does not depend on it", c.Name, route, name)
+						t.Errorf("%s: %s is in the scope %s but does not depend on it", c.Name, route, name)
+					}
+				}
+				for _, route := range dependents(g, gw, typeURL(message), name) {
+					if !want[route] {
+						t.Errorf("%s: %s depends on the scope %s but is not in it", c.Name, route, name)
 					}
 				}
 				if len(snap.Listeners) == 1 && len(want) > 0 {

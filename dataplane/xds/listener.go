@@ -30,7 +30,7 @@ func httpListener(p port) *listenerv3.Listener {
 	l := listenerOn(p, httpName(p.number))
 	l.FilterChains = []*listenerv3.FilterChain{{
 		Name:    httpName(p.number),
-		Filters: []*listenerv3.Filter{connectionManager(statPrefix("http", p.number), httpName(p.number))},
+		Filters: []*listenerv3.Filter{connectionManager(statPrefix("http", p.number), table{name: httpName(p.number)})},
 	}}
 	return l
 }
@@ -45,7 +45,7 @@ func httpsListener(p port) *listenerv3.Listener {
 	}}
 	for _, gl := range p.listeners {
 		if overHTTP(gl) {
-			l.FilterChains = append(l.FilterChains, tlsChain(gl))
+			l.FilterChains = append(l.FilterChains, tlsChain(p, gl))
 			continue
 		}
 		for _, name := range serverNames(p, gl) {

@@ -15,74 +15,55 @@ import (
 // anyHost is the hostname of a virtual host that takes what no other takes.
 const anyHost = "*"
 
-func routeConfig(name string, hosts []*routev3.VirtualHost) *routev3.RouteConfiguration {
+func routeConfig(name string) *routev3.RouteConfiguration {
 	return &routev3.RouteConfiguration{
-		Name:         name,
-		VirtualHosts: hosts,
+		Name: name,
 		// The backend sees the Host header as the client sent it, port included.
 		IgnorePortInHostMatching: true,
+		RequestHeadersToRemove:   []string{scopeHeader},
 		// A route may name a cluster that is missing, on purpose: that share of the
 		// traffic answers 500.
 		ValidateClusters: boolean(false),
 	}
 }
 
-// virtualHosts gives one virtual host per effective hostname of the listeners
-// in, which are some of the port's.
+// virtualHosts gives one virtual host per effective hostname of the port's listeners.
 //
 // Listeners of a port are isolated from each other: a request belongs to the one
 // with the most specific hostname, and finds 404 there rather than a route of
 // another. So each listener owns the virtual host of its own hostname even without
 // routes, and what a route has in common with a listener that does not own it is
-// left out.
-func virtualHosts(p port, in []*graph.Listener) []*routev3.VirtualHost {
+// left out. The host of a listener for TLS connections answers nothing over HTTP but 421.
+func virtualHosts(p port) []*routev3.VirtualHost {
 	var hosts []*routev3.VirtualHost
 	retries := retryUnsent()
-	for _, l := range in {
+	for _, l := range p.listeners {
+		if !overHTTP(l) {
+			hosts = append(hosts, &routev3.VirtualHost{
+				Name: orAny(l.Hostname), Domains: []string{orAny(l.Hostname)}, Routes: []*routev3.Route{misdirected(p.tableOf(l))},
+			})
+			continue
+		}
 		byHost := attachmentsByHost(l)
 		for _, host := range ownedHosts(p, l) {
-			hosts = append(hosts, virtualHost(l, host, byHost, retries))
+			hosts = append(hosts, virtualHost(p, l, host, byHost, retries))
 		}
 	}
 	sortHosts(hosts)
 	return hosts
 }
 
-func virtualHost(l *graph.Listener, host string, byHost map[string][]ranked, retries *routev3.RetryPolicy) *routev3.VirtualHost {
+func virtualHost(p port, l *graph.Listener, host string, byHost map[string][]ranked, retries *routev3.RetryPolicy) *routev3.VirtualHost {
 	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}, RetryPolicy: retries}
+	if p.kind == portTLS && len(p.listeners) > 1 {
+		vh.Routes = append(vh.Routes, misdirected(p.tableOf(l)))
+	}
 	entries := entriesFor(host, byHost)
 	slices.SortStableFunc(entries, compareEntries)
 	for _, e := range entries {
 		vh.Routes = append(vh.Routes, routesOf(l, host, e)...)
 	}
 	return vh
-}
-
-// misdirected answers 421 for the hosts of the port's other listeners: over HTTP/2 a
-// client may reuse a connection for a name that another listener serves, with other
-// certificates and policies, and must then open a new one.
-func misdirected(p port, l *graph.Listener) []*routev3.VirtualHost {
-	own := ownedHosts(p, l)
-	var domains []string
-	for _, other := range p.listeners {
-		host := orAny(other.Hostname)
-		if !slices.Contains(own, host) && !slices.Contains(domains, host) {
-			domains = append(domains, host)
-		}
-	}
-	if len(domains) == 0 {
-		return nil
-	}
-	slices.Sort(domains)
-	return []*routev3.VirtualHost{{
-		Name:    "misdirected",
-		Domains: domains,
-		Routes: []*routev3.Route{{
-			Name:   "misdirected",
-			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-			Action: directResponse(421),
-		}},
-	}}
 }
 
 // ownedHosts is the sorted hostnames that are served by l and by no more specific

@@ -19,7 +19,7 @@ import (
 type Snapshot struct {
 	Gateway   types.NamespacedName
 	Listeners map[string]proto.Message // *listenerv3.Listener
-	Routes    map[string]proto.Message // *routev3.RouteConfiguration
+	Routes    map[string]proto.Message // *routev3.ScopedRouteConfiguration, one per port and host
 	Clusters  map[string]proto.Message // *clusterv3.Cluster, all EDS
 	Secrets   map[string]proto.Message // *tlsv3.Secret
 	Runtimes  map[string]proto.Message // *runtimev3.Runtime

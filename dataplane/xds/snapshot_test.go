@@ -6,6 +6,7 @@ package xds_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -15,8 +16,10 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -52,7 +55,7 @@ func checkSnapshot(t *testing.T, snap xds.Snapshot) {
 			t.Errorf("cluster %q has the key %+v", name, key)
 		}
 	}
-	used, filters := map[string]bool{}, map[string]bool{}
+	tables, filters := map[string]bool{}, map[string]bool{}
 	for name, m := range snap.Listeners {
 		for _, chain := range m.(*listenerv3.Listener).FilterChains {
 			if chain.Filters[0].GetConfigDiscovery() != nil {
@@ -64,10 +67,9 @@ func checkSnapshot(t *testing.T, snap xds.Snapshot) {
 			if err := chain.Filters[0].GetTypedConfig().UnmarshalTo(manager); err != nil {
 				t.Fatal(err)
 			}
-			table := manager.GetRds().GetRouteConfigName()
-			used[table] = true
-			if snap.Routes[table] == nil {
-				t.Errorf("listener %s refers to route table %s, which does not exist", name, table)
+			tables[checkScopeHeader(t, manager)] = true
+			if snap.Routes[name+"/*"] == nil {
+				t.Errorf("listener %s has no scope for hosts that have none of their own", name)
 			}
 		}
 	}
@@ -77,10 +79,18 @@ func checkSnapshot(t *testing.T, snap xds.Snapshot) {
 		}
 	}
 	for name, m := range snap.Routes {
-		if !used[name] {
-			t.Errorf("no listener refers to route table %s", name)
+		scope := m.(*routev3.ScopedRouteConfiguration)
+		table, host, _ := strings.Cut(name, "/")
+		if !tables[table] {
+			t.Errorf("no listener leads to scope %s", name)
 		}
-		checkTable(t, snap, m.(*routev3.RouteConfiguration))
+		if key := scope.Key.Fragments[0].GetStringKey(); key != name {
+			t.Errorf("scope %s has the key %s", name, key)
+		}
+		if len(scope.RouteConfiguration.TypedPerFilterConfig) > 0 == (host == "*") {
+			t.Errorf("scope %s: the filters that lead to the wildcards are switched wrongly", name)
+		}
+		checkTable(t, snap, scope.RouteConfiguration)
 	}
 }
 
@@ -114,6 +124,24 @@ func checkFilter(t *testing.T, snap xds.Snapshot, name string) {
 			t.Errorf("filter %s refers to cluster %s, which does not exist", name, cluster)
 		}
 	}
+}
+
+// checkScopeHeader gives the table that a connection manager leads to, the same before and
+// after it has taken note that a host has no scope.
+func checkScopeHeader(t *testing.T, manager *hcmv3.HttpConnectionManager) string {
+	t.Helper()
+	early, late := &earlyv3.HeaderMutation{}, &headermutationv3.HeaderMutation{}
+	if err := errors.Join(manager.EarlyHeaderMutationExtensions[0].TypedConfig.UnmarshalTo(early),
+		manager.HttpFilters[0].GetTypedConfig().UnmarshalTo(late)); err != nil {
+		t.Fatal(err)
+	}
+	first := early.Mutations[0].GetAppend().Header.Value
+	second := late.Mutations.RequestMutations[0].GetAppend().Header.Value
+	if strings.Replace(first, "%REQ(:AUTHORITY)%", "*", 1) != second {
+		t.Errorf("the scope header is first %q and then %q", first, second)
+	}
+	table, _, _ := strings.Cut(first, "/")
+	return table
 }
 
 func checkTable(t *testing.T, snap xds.Snapshot, table *routev3.RouteConfiguration) {

@@ -13,12 +13,12 @@ import (
 )
 
 // tlsChain is one HTTPS listener: the server names it answers to, its
-// certificates by SDS, and its own route table.
-func tlsChain(l *graph.Listener) *listenerv3.FilterChain {
+// certificates by SDS, and its name in the scope header.
+func tlsChain(p port, l *graph.Listener) *listenerv3.FilterChain {
 	chain := &listenerv3.FilterChain{
 		Name:             chainName(l),
 		FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: "tls"},
-		Filters:          []*listenerv3.Filter{connectionManager(statPrefix("https", l.Port), chainName(l))},
+		Filters:          []*listenerv3.Filter{connectionManager(statPrefix("https", l.Port), p.tableOf(l))},
 	}
 	if l.Hostname != "" {
 		chain.FilterChainMatch.ServerNames = []string{l.Hostname}

@@ -108,6 +108,27 @@ func served(l *graph.Listener) bool {
 	return false
 }
 
+// name is that of the Envoy listener.
+func (p port) name() string {
+	switch p.kind {
+	case portTLS:
+		return httpsName(p.number)
+	case portTCP:
+		return tcpName(p.number)
+	case portUDP:
+		return udpName(p.number)
+	}
+	return httpName(p.number)
+}
+
+// tableOf is where the requests of a listener find their routes.
+func (p port) tableOf(l *graph.Listener) table {
+	if p.kind != portTLS {
+		return table{name: p.name()}
+	}
+	return table{name: p.name(), listener: l.ID()}
+}
+
 func (s *Snapshot) addPort(gateway types.NamespacedName, p port) {
 	switch p.kind {
 	case portTLS:
@@ -121,19 +142,26 @@ func (s *Snapshot) addPort(gateway types.NamespacedName, p port) {
 		s.Clusters[cluster] = datagramCluster(cluster)
 		s.Mixes[cluster] = mix(cluster, datagramRoute(p))
 	default:
-		name := httpName(p.number)
-		s.Listeners[name] = httpListener(p)
-		s.Routes[name] = routeConfig(name, virtualHosts(p, p.listeners))
+		s.Listeners[p.name()] = httpListener(p)
+		s.addScopes(p)
+	}
+}
+
+// addScopes adds the routes of a port's listeners that speak HTTP.
+func (s *Snapshot) addScopes(p port) {
+	if !slices.ContainsFunc(p.listeners, overHTTP) {
+		return
+	}
+	for name, scope := range scopes(p.name(), virtualHosts(p)) {
+		s.Routes[name] = scope
 	}
 }
 
 func (s *Snapshot) addTLSPort(p port) {
-	s.Listeners[httpsName(p.number)] = httpsListener(p)
+	s.Listeners[p.name()] = httpsListener(p)
+	s.addScopes(p)
 	for _, l := range p.listeners {
-		if overHTTP(l) {
-			name := chainName(l)
-			s.Routes[name] = routeConfig(name, append(virtualHosts(p, []*graph.Listener{l}), misdirected(p, l)...))
-		} else {
+		if !overHTTP(l) {
 			for _, n := range serverNames(p, l) {
 				s.Filters[n.filterName()] = connectionFilter(n.filterName(), n.route)
 			}

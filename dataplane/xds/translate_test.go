@@ -26,11 +26,11 @@ func translate(listeners ...*graph.Listener) xds.Snapshot {
 
 func table(t *testing.T, snap xds.Snapshot, name string) *routev3.RouteConfiguration {
 	t.Helper()
-	config, ok := snap.Routes[name].(*routev3.RouteConfiguration)
+	scope, ok := snap.Routes[name].(*routev3.ScopedRouteConfiguration)
 	if !ok {
-		t.Fatalf("no route table %q among %d", name, len(snap.Routes))
+		t.Fatalf("no scope %q among %d", name, len(snap.Routes))
 	}
-	return config
+	return scope.RouteConfiguration
 }
 
 func wire(t *testing.T, m proto.Message) []byte {
@@ -116,7 +116,7 @@ func TestTheKeysOfARunningRouteAreTheOnesEnvoyReads(t *testing.T) {
 			keys[key] = true
 		}
 	}
-	for _, host := range table(t, snap, "http-80").VirtualHosts {
+	for _, host := range table(t, snap, "http-80/*").VirtualHosts {
 		for _, route := range host.Routes {
 			weighted := route.GetRoute().GetWeightedClusters()
 			for i, c := range weighted.GetClusters() {
@@ -148,7 +148,7 @@ func TestARouteAtRestHasItsWeightsInTheTable(t *testing.T) {
 	l := released(95, 5)
 	l.Attachments[0].Route.Running = false
 	snap := translate(l)
-	weighted := table(t, snap, "http-80").VirtualHosts[0].Routes[0].GetRoute().GetWeightedClusters()
+	weighted := table(t, snap, "http-80/*").VirtualHosts[0].Routes[0].GetRoute().GetWeightedClusters()
 	if weighted.RuntimeKeyPrefix != "" || weighted.Clusters[0].Weight.Value != 95 || weighted.Clusters[1].Weight.Value != 5 {
 		t.Errorf("got %v", weighted)
 	}

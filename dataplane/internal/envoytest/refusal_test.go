@@ -32,8 +32,8 @@ func TestARefusalHarmsOnlyItself(t *testing.T) {
 	}
 	r.publish(two("old"))
 	snap := xds.Translate(two("new"), graphtest.GatewayKey)
-	name := fmt.Sprintf("http-%d", bad)
-	hosts := snap.Routes[name].(*routev3.RouteConfiguration).VirtualHosts
+	name := fmt.Sprintf("http-%d/*", bad)
+	hosts := snap.Routes[name].(*routev3.ScopedRouteConfiguration).RouteConfiguration.VirtualHosts
 	hosts[0].Domains = append(hosts[0].Domains, hosts[0].Domains[0])
 	version := r.Server.Publish(snap)
 	r.Eventually("the refusal is known", func() error {
