@@ -134,6 +134,9 @@ func (c *Config) tableRows(base Row, tables []*routev3.RouteConfiguration) []Row
 			}
 			routes = routes[1:]
 		}
+		if n := len(routes); n > 0 && xds.IsUnmatched(routes[n-1]) {
+			routes = routes[:n-1]
+		}
 		if len(routes) == 0 {
 			row.Match, row.Answer = "every request", "404"
 			rows = append(rows, row)

@@ -117,18 +117,42 @@ func (s *session) nextClusters(now time.Time) *response {
 	return r
 }
 
-// nextRoutes gives the route tables that are new or changed and whose clusters are
-// warm. The first answer has all of them: a proxy takes its listeners into use with it.
+// nextRoutes gives a route table that is new or changed and whose clusters are warm. The
+// first answer has all of them, because a proxy takes its listeners into use with it.
+// After that each goes alone: of several in a refused response Envoy takes some into its
+// books and not into use, and then believes to have them when they are sent again. Should the
+// first answer be refused, its tables are removed before they are sent one by one.
 func (s *session) nextRoutes(now time.Time) *response {
 	sub := &s.types[kindRoute]
 	if !sub.seen || sub.owed && s.routesWait(now) {
 		return nil
 	}
-	due := s.dueOf(kindRoute, func(table *resource) bool { return !s.anyCold(table, now) })
-	if len(due) == 0 && !sub.owed {
-		return nil
+	if sub.owed {
+		return s.issue(kindRoute, s.dueOf(kindRoute, func(*resource) bool { return true }), nil)
 	}
-	return s.issue(kindRoute, due, nil)
+	if half := sub.half; len(half) > 0 {
+		sub.half = nil
+		r := s.issue(kindRoute, nil, half)
+		for _, name := range half {
+			sub.dirty.push(name)
+		}
+		return r
+	}
+	for i := 0; i < len(sub.dirty.order); {
+		name := sub.dirty.order[i]
+		want := s.wanted(kindRoute, name)
+		switch {
+		case want == nil && sub.last[name] != nil:
+			i++ // to be removed
+		case want == nil, !sub.force[name] && s.isRefused(kindRoute, name, want), !sub.force[name] && sub.last[name].standsFor(want):
+			sub.dirty.drop(name)
+		case s.anyCold(want, now):
+			i++
+		default:
+			return s.issue(kindRoute, []*resource{want}, nil)
+		}
+	}
+	return nil
 }
 
 // routesWait tells whether a route table waits for its clusters.

@@ -72,6 +72,8 @@ type subscription struct {
 	// maybe is what the proxy may have beside held: it stood in a response of several that
 	// was refused as a whole, of which a proxy keeps what it did not mind.
 	maybe map[string][]*resource
+	// half are the names in that response, which the proxy must forget first.
+	half []string
 	// dirty names may have to be sent; force names must be, changed or not; alone
 	// names must be the only one in their response.
 	dirty        queue
@@ -329,7 +331,7 @@ func (s *session) leave(k kind) {
 	for _, name := range names {
 		s.forget(k, name)
 	}
-	sub.seen, sub.owed = false, false
+	sub.seen, sub.owed, sub.half = false, false, nil
 	s.reconsiderAll(k)
 }
 
@@ -457,6 +459,7 @@ func (s *session) refuse(r *response, message string) {
 		for _, res := range r.resources {
 			if r.kind == kindRoute {
 				sub.maybe[res.name] = append(sub.maybe[res.name], res)
+				sub.half = append(sub.half, res.name)
 			}
 			if sub.last[res.name] == res {
 				sub.dirty.push(res.name)

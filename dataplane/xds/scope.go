@@ -61,8 +61,11 @@ func (t table) suffix() string {
 	return ":" + t.listener
 }
 
-// misdirectedName is the name of the routes of misdirected.
-const misdirectedName = "misdirected"
+// Names of the routes that answer what no rule does.
+const (
+	misdirectedName = "misdirected"
+	unmatchedName   = "unmatched"
+)
 
 // scopeName names the scope of a host, anyHost for the one of wildcards and unknown hosts.
 func scopeName(tableName, host string) string { return tableName + "/" + host }
@@ -93,7 +96,7 @@ func scopes(tableName string, hosts []*routev3.VirtualHost) map[string]*routev3.
 		}
 		// Without a route the filters above would not know that they are switched off, and
 		// lead the request to wildcards that another listener may own.
-		vh.Routes = append(vh.Routes, &routev3.Route{Name: "unmatched", Match: everything(), Action: directResponse(404)})
+		vh.Routes = append(vh.Routes, &routev3.Route{Name: unmatchedName, Match: everything(), Action: directResponse(404)})
 		own.RouteConfiguration.VirtualHosts = []*routev3.VirtualHost{vh}
 		out[own.Name] = own
 	}
@@ -142,6 +145,9 @@ func TableOfScope(scope string) string {
 // IsMisdirected tells whether an Envoy route answers requests that came in through the
 // wrong listener.
 func IsMisdirected(route *routev3.Route) bool { return route.Name == misdirectedName }
+
+// IsUnmatched tells whether an Envoy route is the last one of a host, which answers 404.
+func IsUnmatched(route *routev3.Route) bool { return route.Name == unmatchedName }
 
 // Owns tells whether a filter chain of an HTTPS listener is the one whose requests such a
 // route lets pass.

@@ -13,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
+	"headgate.dev/headgate/dataplane/xds"
 )
 
 // routeTo is a route for hosts, all of whose requests go to one Service.
@@ -240,5 +243,30 @@ func TestScopesComeBackWithTheirListeners(t *testing.T) {
 			}
 		}
 		r.publish(graphtest.Graph())
+	}
+}
+
+// TestARefusedScopeOfTheFirstConfiguration has a bad scope among good ones in the answer that
+// carries all of them.
+func TestARefusedScopeOfTheFirstConfiguration(t *testing.T) {
+	r := newRig(t)
+	port := FreePort(t)
+	r.endpoints("web", NewBackend(t, "web"))
+	snap := xds.Translate(graphtest.Graph(graphtest.HTTP("http", port, "",
+		routeTo("web", "a.example.com", "b.example.com", "c.example.com", "*.example.com"))), graphtest.GatewayKey)
+	bad := snap.Routes[fmt.Sprintf("http-%d/b.example.com", port)].(*routev3.ScopedRouteConfiguration).RouteConfiguration.VirtualHosts[0]
+	bad.Domains = append(bad.Domains, bad.Domains[0])
+	r.Server.Publish(snap)
+	for _, host := range []string{"a.example.com", "c.example.com", "d.example.com"} {
+		r.Eventually(host+" is served", func() error {
+			a, err := send(call{port: port, host: host, path: "/"})
+			if err == nil && a.status != http.StatusOK {
+				err = fmt.Errorf("%d", a.status)
+			}
+			return err
+		})
+	}
+	if refused := r.Server.State(graphtest.GatewayKey).Refused; len(refused) != 1 || !strings.HasSuffix(refused[0].Resource, "/b.example.com") {
+		t.Errorf("refused are %+v", refused)
 	}
 }
