@@ -20,7 +20,7 @@ func FuzzTranslate(f *testing.F) {
 	}
 	pair := keyPair(f)
 	f.Fuzz(func(t *testing.T, seed int64) {
-		plausible := goldens.Plausible(seed, [3]int32{80, 8080, 443}, pair)
+		plausible := goldens.Plausible(seed, [5]int32{80, 8080, 443, 9000, 5353}, pair)
 		for _, r := range []graph.Resources{goldens.Arbitrary(seed), plausible} {
 			g := graph.Build(r)
 			for _, gw := range g.Gateways {

@@ -25,7 +25,10 @@ func TestEnvoyTakesWhatUsersWrite(t *testing.T) {
 	w := NewWorld(t)
 	proxy := w.StartProxy(goldens.PlausibleGateway)
 	port := FreePort(t)
-	ports := [3]int32{int32(FreePort(t)), int32(FreePort(t)), int32(FreePort(t))}
+	ports := [5]int32{}
+	for i := range ports {
+		ports[i] = int32(FreePort(t))
+	}
 	pair := certificate(t, "a", 1, "a.com")
 	secret := map[string][]byte{"tls.crt": pair.Cert, "tls.key": pair.Key}
 	backend := NewBackend(t, "still")

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/randfill"
 
@@ -15,14 +16,14 @@ import (
 	"headgate.dev/headgate/dataplane/graph"
 )
 
-// PlausibleGateway is the Gateway of Plausible; its listeners are on PlausiblePorts at most.
+// PlausibleGateway is the Gateway of Plausible.
 var PlausibleGateway = types.NamespacedName{Namespace: "a", Name: "a"}
 
 // Plausible gives resources as users write them, most of them well and some at the edge
 // of what the API server lets pass: unlike Arbitrary's, nearly all of it is served. The
-// ports are for HTTP, HTTP and HTTPS, and pair is the content of a kubernetes.io/tls
-// Secret. Equal arguments give equal resources.
-func Plausible(seed int64, ports [3]int32, pair map[string][]byte) graph.Resources {
+// ports are for HTTP, HTTP again, HTTPS and TLS, TCP and UDP; pair is the content of a
+// kubernetes.io/tls Secret. Equal arguments give equal resources.
+func Plausible(seed int64, ports [5]int32, pair map[string][]byte) graph.Resources {
 	f := randfill.NewWithSeed(seed).NilChance(0.5).NumElements(0, 3).MaxDepth(30).Funcs(plausibleFuncs()...)
 	r := Empty()
 	class := &gwv1.GatewayClass{}
@@ -34,7 +35,9 @@ func Plausible(seed int64, ports [3]int32, pair map[string][]byte) graph.Resourc
 		svc := &corev1.Service{}
 		svc.Namespace, svc.Name = "a", name
 		h2c := "kubernetes.io/h2c"
-		svc.Spec.Ports = []corev1.ServicePort{{Name: "http", Port: 80}, {Name: "h2c", Port: 8080, AppProtocol: &h2c}}
+		svc.Spec.Ports = []corev1.ServicePort{
+			{Name: "http", Port: 80}, {Name: "h2c", Port: 8080, AppProtocol: &h2c}, {Name: "udp", Port: 53, Protocol: corev1.ProtocolUDP},
+		}
 		_ = Add(&r, svc)
 	}
 	var choice struct{ Listeners, Hosts, Running [8]uint8 }
@@ -63,24 +66,45 @@ func Plausible(seed int64, ports [3]int32, pair map[string][]byte) graph.Resourc
 		}
 		_ = Add(&r, route)
 	}
+	addPlausibleStreams(&r, f)
 	return r
 }
 
+// addPlausibleStreams adds routes of connections and of datagrams.
+func addPlausibleStreams(r *graph.Resources, f *randfill.Filler) {
+	parents := []gwv1.ParentReference{{Name: "a"}}
+	for i := range 2 {
+		name := fmt.Sprint("stream-", i)
+		tls, tcp, udp := &gwv1.TLSRoute{}, &gwv1.TCPRoute{}, &gwv1.UDPRoute{}
+		f.Fill(&tls.Spec)
+		f.Fill(&tcp.Spec)
+		f.Fill(&udp.Spec)
+		tls.Spec.ParentRefs, tcp.Spec.ParentRefs, udp.Spec.ParentRefs = parents, parents, parents
+		for n := range udp.Spec.Rules {
+			for b := range udp.Spec.Rules[n].BackendRefs {
+				udp.Spec.Rules[n].BackendRefs[b].Port = new(gwv1.PortNumber(53))
+			}
+		}
+		for _, o := range []client.Object{tls, tcp, udp} {
+			o.SetNamespace("a")
+			o.SetName(name)
+			_ = Add(r, o)
+		}
+	}
+}
+
 // plausibleGateway has listeners whose hostnames hide and overlap each other.
-func plausibleGateway(ports [3]int32, listeners, hosts [8]uint8) *gwv1.Gateway {
+func plausibleGateway(ports [5]int32, listeners, hosts [8]uint8) *gwv1.Gateway {
 	gw := &gwv1.Gateway{}
 	gw.Namespace, gw.Name = PlausibleGateway.Namespace, PlausibleGateway.Name
 	gw.Spec.GatewayClassName = "a"
 	names := []gwv1.Hostname{"a.com", "*.a.com", "*.com", "b.a.com", "*.b.a.com", "xn--bcher-kva.com"}
 	used := map[string]bool{}
 	for i := range 2 + int(listeners[0])%6 {
-		n := int(listeners[i]) % 3
-		l := gwv1.Listener{Name: gwv1.SectionName(fmt.Sprint("l", i)), Port: ports[n], Protocol: gwv1.HTTPProtocolType}
-		if n == 2 {
-			l.Protocol = gwv1.HTTPSProtocolType
-			l.TLS = &gwv1.ListenerTLSConfig{CertificateRefs: []gwv1.SecretObjectReference{{Name: "a"}}}
-		}
-		if host := int(hosts[i]) % (len(names) + 1); host < len(names) {
+		l := plausibleListener(fmt.Sprint("l", i), ports, int(listeners[i]))
+		if l.Protocol == gwv1.TCPProtocolType || l.Protocol == gwv1.UDPProtocolType {
+			// has no hostname
+		} else if host := int(hosts[i]) % (len(names) + 1); host < len(names) {
 			l.Hostname = &names[host]
 		}
 		if id := fmt.Sprint(l.Port, ptrText(l.Hostname)); !used[id] {
@@ -89,6 +113,31 @@ func plausibleGateway(ports [3]int32, listeners, hosts [8]uint8) *gwv1.Gateway {
 		}
 	}
 	return gw
+}
+
+// plausibleListener is one of the kinds of listeners that there are.
+func plausibleListener(name string, ports [5]int32, choice int) gwv1.Listener {
+	l := gwv1.Listener{Name: gwv1.SectionName(name)}
+	certificates := &gwv1.ListenerTLSConfig{CertificateRefs: []gwv1.SecretObjectReference{{Name: "a"}}}
+	switch choice % 8 {
+	case 0, 1:
+		l.Port, l.Protocol = ports[0], gwv1.HTTPProtocolType
+	case 2:
+		l.Port, l.Protocol = ports[1], gwv1.HTTPProtocolType
+	case 3, 4:
+		l.Port, l.Protocol, l.TLS = ports[2], gwv1.HTTPSProtocolType, certificates
+	case 5:
+		l.Port, l.Protocol, l.TLS = ports[2], gwv1.TLSProtocolType, certificates
+		mode := gwv1.TLSModePassthrough
+		if choice%16 < 8 {
+			l.TLS = &gwv1.ListenerTLSConfig{Mode: &mode}
+		}
+	case 6:
+		l.Port, l.Protocol = ports[3], gwv1.TCPProtocolType
+	case 7:
+		l.Port, l.Protocol = ports[4], gwv1.UDPProtocolType
+	}
+	return l
 }
 
 func ptrText(h *gwv1.Hostname) string {
