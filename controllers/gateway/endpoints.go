@@ -14,44 +14,57 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/xds"
 )
 
-// endpoints brings the endpoints of the Services in use to the proxies. It is a
-// reconciler of its own, by Service, so that a pod that comes or goes never
+// endpoints brings the endpoints of the Services and XBackends in use to the proxies. It is
+// a reconciler of its own, by name, so that a pod that comes or goes never
 // waits for a pass over the routes.
 type endpoints struct {
 	client client.Reader
 	server Server
+	// pods are those that XBackends select.
+	pods *pods
 
 	// mu is held from reading the cache until the endpoints are published, so that
 	// an older reading never replaces a newer one.
 	mu sync.Mutex
 	// used are the upstreams of each Gateway's latest configuration.
 	used map[types.NamespacedName]map[string]graph.ClusterKey
-	// known are the upstreams whose endpoints are published, by Service.
-	known map[types.NamespacedName]map[graph.ClusterKey]bool
+	// known are the upstreams whose endpoints are published, by owner.
+	known map[owner]map[graph.ClusterKey]bool
 }
 
-func newEndpoints(c client.Reader, s Server) *endpoints {
+// owner is the Service or XBackend that has endpoints.
+type owner struct {
+	kind graph.UpstreamKind
+	types.NamespacedName
+}
+
+func newEndpoints(c client.Reader, s Server, p *pods) *endpoints {
 	return &endpoints{
-		client: c, server: s,
+		client: c, server: s, pods: p,
 		used:  map[types.NamespacedName]map[string]graph.ClusterKey{},
-		known: map[types.NamespacedName]map[graph.ClusterKey]bool{},
+		known: map[owner]map[graph.ClusterKey]bool{},
 	}
 }
 
-// Reconcile publishes the endpoints of a Service anew.
+// Reconcile publishes the endpoints of a Service anew, and of an XBackend of that name.
 func (e *endpoints) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	keys := e.known[req.NamespacedName]
-	if len(keys) == 0 {
-		return reconcile.Result{}, nil
+	for _, kind := range []graph.UpstreamKind{graph.UpstreamService, graph.UpstreamXBackend} {
+		of := owner{kind, req.NamespacedName}
+		if keys := e.known[of]; len(keys) > 0 {
+			if err := e.publish(ctx, of, keys); err != nil {
+				return reconcile.Result{}, err
+			}
+		}
 	}
-	return reconcile.Result{}, e.publish(ctx, req.NamespacedName, keys)
+	return reconcile.Result{}, nil
 }
 
 // ensure makes the endpoints of a Gateway's upstreams known before the
@@ -60,12 +73,12 @@ func (e *endpoints) Reconcile(ctx context.Context, req reconcile.Request) (recon
 func (e *endpoints) ensure(ctx context.Context, gateway types.NamespacedName, keys map[string]graph.ClusterKey) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	missing := map[types.NamespacedName]map[graph.ClusterKey]bool{}
+	missing := map[owner]map[graph.ClusterKey]bool{}
 	for name, key := range keys {
-		service := types.NamespacedName{Namespace: key.Namespace, Name: key.Service}
-		// What the Gateway did not use until now is read anew, known or not: the
+		service := owner{key.Kind, types.NamespacedName{Namespace: key.Namespace, Name: key.Service}}
+		// An XBackend may select other pods since the last pass, which nothing else tells. What the Gateway did not use until now is read anew, known or not: the
 		// Service may have come back, and the event that says so may still be on its way.
-		if _, used := e.used[gateway][name]; used && e.known[service][key] {
+		if _, used := e.used[gateway][name]; used && e.known[service][key] && key.Kind == graph.UpstreamService {
 			continue
 		}
 		if missing[service] == nil {
@@ -115,14 +128,51 @@ func (e *endpoints) collect() {
 		}
 		if len(keys) == 0 {
 			delete(e.known, service)
+			if service.kind == graph.UpstreamXBackend {
+				e.pods.forget(service.NamespacedName)
+			}
 		}
 	}
 }
 
-// publish makes the endpoints of a Service known, once there is something to know. Of
+func (e *endpoints) publish(ctx context.Context, of owner, keys map[graph.ClusterKey]bool) error {
+	if of.kind == graph.UpstreamXBackend {
+		return e.publishXBackend(ctx, of.NamespacedName, keys)
+	}
+	return e.publishService(ctx, of.NamespacedName, keys)
+}
+
+// publishXBackend makes the endpoints of the pods known that an XBackend selects, once
+// there is something to know. Of one that is gone the last ones stay.
+func (e *endpoints) publishXBackend(ctx context.Context, name types.NamespacedName, keys map[graph.ClusterKey]bool) error {
+	backend := &gwxv1alpha1.XBackend{}
+	if err := e.client.Get(ctx, name, backend, client.UnsafeDisableDeepCopy); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("reading XBackend %s: %w", name, err)
+	}
+	if backend.Spec.EndpointSelector == nil {
+		return nil
+	}
+	selector := map[string]string{}
+	for k, v := range backend.Spec.EndpointSelector.MatchLabels {
+		selector[string(k)] = string(v)
+	}
+	list, known := e.pods.of(ctx, name, selector)
+	if !known {
+		return nil
+	}
+	for key := range keys {
+		e.server.PublishEndpoints(key, xds.PodEndpoints(key, list))
+	}
+	return nil
+}
+
+// publishService makes the endpoints of a Service known, once there is something to know. Of
 // a Service that is gone the last ones stay: a configuration without it is on its way, and
 // until it has arrived requests still come.
-func (e *endpoints) publish(ctx context.Context, service types.NamespacedName, keys map[graph.ClusterKey]bool) error {
+func (e *endpoints) publishService(ctx context.Context, service types.NamespacedName, keys map[graph.ClusterKey]bool) error {
 	svc := &corev1.Service{}
 	if err := e.client.Get(ctx, service, svc, client.UnsafeDisableDeepCopy); err != nil {
 		if apierrors.IsNotFound(err) {

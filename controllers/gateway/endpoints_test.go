@@ -47,7 +47,7 @@ func newEndpointsWorld(t *testing.T) (client.Client, *endpoints, *recorder) {
 		return []string{o.GetLabels()[serviceLabel]}
 	}).Build()
 	server := &recorder{last: map[graph.ClusterKey]*endpointv3.ClusterLoadAssignment{}}
-	return c, newEndpoints(c, server), server
+	return c, newEndpoints(c, server, newPods(c)), server
 }
 
 var (

@@ -77,7 +77,11 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making a client that watches: %w", err)
 	}
-	e := newEndpoints(mgr.GetClient(), o.Server)
+	selected := newPods(watcher)
+	if err := mgr.Add(selected); err != nil {
+		return fmt.Errorf("adding the watches of pods: %w", err)
+	}
+	e := newEndpoints(mgr.GetClient(), o.Server, selected)
 	r := &reconciler{
 		client:       mgr.GetClient(),
 		direct:       mgr.GetAPIReader(),
@@ -123,7 +127,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making the endpoints controller: %w", err)
 	}
-	for _, source := range endpointSources(mgr.GetCache()) {
+	for _, source := range append(endpointSources(mgr.GetCache()), selected.source()) {
 		if err := slices.Watch(source); err != nil {
 			return fmt.Errorf("watching for the endpoints controller: %w", err)
 		}

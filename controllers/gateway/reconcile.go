@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
@@ -100,6 +101,7 @@ const conflictDelay = 50 * time.Millisecond
 const statusWriters = 8
 
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=gatewayclasses/status;gateways/status;listenersets/status;httproutes/status;grpcroutes/status;tlsroutes/status;tcproutes/status;udproutes/status;backendtlspolicies/status,verbs=patch
+// +kubebuilder:rbac:groups=gateway.networking.x-k8s.io,resources=xbackends/status;xbackendtrafficpolicies/status,verbs=patch
 
 // record writes the statuses that differ from what the objects have.
 func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
@@ -172,6 +174,16 @@ func (r *reconciler) useLatest() {
 	}
 	for _, p := range r.graph.Policies {
 		if o, ok := r.written.latest(p.Source).(*gwv1.BackendTLSPolicy); ok && o.Generation == p.Source.Generation {
+			p.Source = o
+		}
+	}
+	for _, x := range r.graph.XBackends {
+		if o, ok := r.written.latest(x.Source).(*gwxv1alpha1.XBackend); ok && o.Generation == x.Source.Generation {
+			x.Source = o
+		}
+	}
+	for _, p := range r.graph.TrafficPolicies {
+		if o, ok := r.written.latest(p.Source).(*gwxv1alpha1.XBackendTrafficPolicy); ok && o.Generation == p.Source.Generation {
 			p.Source = o
 		}
 	}

@@ -49,8 +49,17 @@ func buildBackend(field string, kind RouteKind, namespace string, src gwv1.Backe
 	return b
 }
 
-// resolve finds the Service, or the first reason why it cannot be used.
+// resolve finds what a backendRef names, or the first reason why it cannot be used.
 func (b *Backend) resolve(field string, kind RouteKind, namespace string, ref gwv1.BackendObjectReference, refs references) *Problem {
+	p := b.find(field, kind, namespace, ref, refs)
+	b.Budget = refs.budgets.of(b.Cluster)
+	return p
+}
+
+func (b *Backend) find(field string, kind RouteKind, namespace string, ref gwv1.BackendObjectReference, refs references) *Problem {
+	if key, ok := XBackendKey(namespace, ref); ok {
+		return b.resolveXBackend(field, kind, namespace, key, ref, refs)
+	}
 	key, isService := BackendKey(namespace, ref)
 	if !isService {
 		p := backendKindInvalid(field, string(deref(ref.Group, "")), string(deref(ref.Kind, "Service")))

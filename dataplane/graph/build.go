@@ -23,6 +23,9 @@ func Build(r Resources) *Graph {
 	}
 	var policies []*BackendTLSPolicy
 	policies, refs.policies = buildPolicies(r.BackendTLSPolicies, refs)
+	var trafficPolicies []*TrafficPolicy
+	trafficPolicies, refs.budgets = buildTrafficPolicies(r.XBackendTrafficPolicies)
+	refs.xbackends = buildXBackends(r.XBackends, refs)
 	g := &Graph{}
 	classes := map[string]*Class{}
 	for _, name := range slices.Sorted(maps.Keys(r.GatewayClasses)) {
@@ -65,6 +68,8 @@ func Build(r Resources) *Graph {
 		}
 	}
 	g.linkPolicies(policies, r.ControllerName)
+	g.linkXBackends(refs.xbackends, r.ControllerName)
+	g.linkTrafficPolicies(trafficPolicies, r.ControllerName)
 	return g
 }
 

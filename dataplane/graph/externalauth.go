@@ -18,6 +18,9 @@ type ExternalAuth struct {
 	Cluster ClusterKey
 	// TLS is nil when it is spoken to in the clear.
 	TLS *UpstreamTLS
+	// Host and Budget are those of a Backend.
+	Host   string
+	Budget *RetryBudget
 	// GRPC is true when it speaks Envoy's protocol of envoy.service.auth.v3, false when it
 	// answers plain HTTP requests: 200 lets a request through.
 	GRPC bool
@@ -86,7 +89,7 @@ func buildExternalAuth(field string, kind RouteKind, namespace string, src gwv1.
 	if p := b.resolve(field+".backendRef", kind, namespace, src.BackendRef, refs); p != nil {
 		problems = append(problems, *p)
 	}
-	out.Cluster, out.TLS = b.Cluster, b.TLS
+	out.Cluster, out.TLS, out.Host, out.Budget = b.Cluster, b.TLS, b.Host, b.Budget
 	if out.GRPC {
 		out.Cluster.Protocol = UpstreamH2C
 	}

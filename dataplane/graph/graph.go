@@ -99,6 +99,9 @@ type Graph struct {
 	Routes       []*Route
 	// Policies are those of backends, by name.
 	Policies []*BackendTLSPolicy
+	// XBackends and TrafficPolicies are by namespace and name.
+	XBackends       []*XBackend
+	TrafficPolicies []*TrafficPolicy
 }
 
 // Class is a GatewayClass that names our controller.
@@ -275,7 +278,12 @@ type Backend struct {
 	Weight  int32
 	Cluster ClusterKey
 	// TLS is nil when the backend is spoken to without TLS.
-	TLS      *UpstreamTLS
+	TLS *UpstreamTLS
+	// Host is the DNS name, with a dot at its end, of a backend outside of the cluster.
+	// Empty means that its endpoints are known.
+	Host string
+	// Budget bounds its retries; nil leaves them to the routes.
+	Budget   *RetryBudget
 	Filters  Filters
 	Valid    bool
 	Problems []Problem
@@ -283,16 +291,21 @@ type Backend struct {
 
 // ClusterKey names an upstream: one per Service, port and protocol, never per rule.
 type ClusterKey struct {
+	// Kind tells what Service is the name of.
+	Kind               UpstreamKind
 	Namespace, Service string
 	Port               int32
 	Protocol           UpstreamProtocol
 }
 
-// Name is the Envoy cluster name: "namespace/service/port", plus "/h2c" or so
-// when the protocol is not HTTP/1.1. It has no dots, so that Envoy's statistics
+// Name is the Envoy cluster name: "namespace/service/port", plus "/xbackend" when it is no
+// Service, plus "/h2c" or so when the protocol is not HTTP/1.1. It has no dots, so that Envoy's statistics
 // keep it whole in the label envoy_cluster_name.
 func (k ClusterKey) Name() string {
 	name := k.Namespace + "/" + k.Service + "/" + itoa(k.Port)
+	if k.Kind != UpstreamService {
+		name += "/" + string(k.Kind)
+	}
 	if k.Protocol != UpstreamHTTP {
 		name += "/" + string(k.Protocol)
 	}

@@ -254,3 +254,40 @@ func backendTLSInvalid(field string, policy types.NamespacedName) Problem {
 		Message: fmt.Sprintf("%s: BackendTLSPolicy %s cannot be followed, so that its share is answered with 500: see its status", field, policy),
 	}
 }
+
+// Of XBackends and of routes that name them.
+
+func xbackendInvalid(format string, args ...any) Problem {
+	return problem(gwv1.PolicyConditionAccepted, gwv1.PolicyReasonInvalid, format, args...)
+}
+
+func xbackendNotFound(field string, key types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: XBackend %s does not exist", field, key)
+}
+
+func xbackendNotPermitted(field string, kind RouteKind, from string, key types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonRefNotPermitted,
+		"%s: no ReferenceGrant in namespace %q lets %ss of namespace %q use XBackend %q", field, key.Namespace, kind, from, key.Name)
+}
+
+func xbackendPortGiven(field string) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonInvalidKind, "%s: an XBackend has its own port: remove port", field)
+}
+
+func xbackendUnusable(field string, key types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: XBackend %s cannot be used: see its status", field, key)
+}
+
+func xbackendProtocolUnsupported(field string, key types.NamespacedName, protocol string, kind RouteKind) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonUnsupportedProtocol,
+		"%s: XBackend %s has protocol %s, which %ss cannot use", field, key, protocol, kind)
+}
+
+func trafficPolicyConflicted(target budgetTarget, other types.NamespacedName) Problem {
+	kind := "Service"
+	if target.kind == UpstreamXBackend {
+		kind = xbackendKind
+	}
+	return problem(gwv1.PolicyConditionAccepted, gwv1.PolicyReasonConflicted,
+		"spec.targetRefs names %s %q, which the older XBackendTrafficPolicy %s is for: join the two", kind, target.Name, other)
+}

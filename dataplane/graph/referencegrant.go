@@ -25,6 +25,9 @@ type references struct {
 	// system are the well-known authorities.
 	system   []byte
 	policies policies
+	// xbackends and budgets are made before the routes.
+	xbackends map[types.NamespacedName]*XBackend
+	budgets   budgets
 }
 
 func grantsByNamespace(grants map[types.NamespacedName]*gwv1beta1.ReferenceGrant) map[string][]*gwv1beta1.ReferenceGrant {
@@ -40,11 +43,15 @@ func grantsByNamespace(grants map[types.NamespacedName]*gwv1beta1.ReferenceGrant
 // permitted tells whether an object of a Gateway API kind may refer to an object
 // of the core group: always in its own namespace, else by a ReferenceGrant there.
 func (r references) permitted(fromKind, fromNamespace, toKind string, to types.NamespacedName) bool {
+	return r.permittedTo(fromKind, fromNamespace, "", toKind, to)
+}
+
+func (r references) permittedTo(fromKind, fromNamespace, toGroup, toKind string, to types.NamespacedName) bool {
 	if fromNamespace == to.Namespace {
 		return true
 	}
 	for _, grant := range r.grants[to.Namespace] {
-		if grantsFrom(grant, fromKind, fromNamespace) && grantsTo(grant, toKind, to.Name) {
+		if grantsFrom(grant, fromKind, fromNamespace) && grantsTo(grant, toGroup, toKind, to.Name) {
 			return true
 		}
 	}
@@ -60,9 +67,9 @@ func grantsFrom(grant *gwv1beta1.ReferenceGrant, kind, namespace string) bool {
 	return false
 }
 
-func grantsTo(grant *gwv1beta1.ReferenceGrant, kind, name string) bool {
+func grantsTo(grant *gwv1beta1.ReferenceGrant, group, kind, name string) bool {
 	for _, to := range grant.Spec.To {
-		if to.Group == "" && string(to.Kind) == kind && (to.Name == nil || *to.Name == "" || string(*to.Name) == name) {
+		if string(to.Group) == group && string(to.Kind) == kind && (to.Name == nil || *to.Name == "" || string(*to.Name) == name) {
 			return true
 		}
 	}

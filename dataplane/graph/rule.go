@@ -54,6 +54,8 @@ type Filters struct {
 	CORS *CORS
 	// Auth is asked before the request goes on.
 	Auth *ExternalAuth
+	// Session is of backends only.
+	Session *Session
 }
 
 // HeaderModifier sets, adds and removes headers, in this order of the API:

@@ -84,6 +84,8 @@ type resource struct {
 	// opaque is a content that a proxy brought along from before this server
 	// started. What it refers to is unknown.
 	opaque bool
+	// resolved is a cluster whose endpoints the proxy finds itself, by DNS.
+	resolved bool
 	// unknown are endpoints that nobody published yet; the content is empty.
 	unknown bool
 	// base is the published resource that a merged Runtime or the endpoints of a mix stand for; else nil.
@@ -111,6 +113,9 @@ func newResource(k kind, name string, m proto.Message, since uint64) *resource {
 	}
 	if runtime, ok := m.(*runtimev3.Runtime); ok {
 		r.message = runtime
+	}
+	if cluster, ok := m.(*clusterv3.Cluster); ok {
+		r.resolved = cluster.GetClusterType() != nil
 	}
 	return r
 }

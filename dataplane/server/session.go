@@ -428,7 +428,8 @@ func (s *session) warmed(r *response) {
 	case kindCluster:
 		for _, res := range r.resources {
 			endpoints := s.types[kindEndpoints].last[res.name]
-			if w, ok := s.warming[res.name]; ok && r.nonce >= w.nonce && endpoints != nil && !endpoints.unknown {
+			told := res.resolved || endpoints != nil && !endpoints.unknown
+			if w, ok := s.warming[res.name]; ok && r.nonce >= w.nonce && told {
 				delete(s.warming, res.name)
 			}
 		}

@@ -100,6 +100,16 @@ func Updates(g *graph.Graph, p Programmed, controllerName string, now metav1.Tim
 		desired.Status.Ancestors = policyAncestors(policy, controllerName, now)
 		add(policy.Source, desired, !equality.Semantic.DeepEqual(policy.Source.Status, desired.Status))
 	}
+	for _, x := range g.XBackends {
+		desired := x.Source.DeepCopy()
+		desired.Status.Ancestors = xbackendStatus(x, controllerName, now)
+		add(x.Source, desired, !equality.Semantic.DeepEqual(x.Source.Status, desired.Status))
+	}
+	for _, policy := range g.TrafficPolicies {
+		desired := policy.Source.DeepCopy()
+		desired.Status.Ancestors = trafficPolicyStatus(policy, controllerName, now)
+		add(policy.Source, desired, !equality.Semantic.DeepEqual(policy.Source.Status, desired.Status))
+	}
 	return updates
 }
 

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/gateway-api/pkg/consts"
 	"sigs.k8s.io/gateway-api/pkg/features"
 	"sigs.k8s.io/yaml"
@@ -95,6 +96,14 @@ func view(o client.Object) map[string]any {
 		v["conditions"] = lines(o.Status.Conditions)
 		for i, l := range o.Status.Listeners {
 			v[fmt.Sprintf("listeners[%d]", i)] = map[string]any{"name": l.Name, "attachedRoutes": l.AttachedRoutes, "conditions": lines(l.Conditions)}
+		}
+	case *gwxv1alpha1.XBackend:
+		for i, a := range o.Status.Ancestors {
+			v[fmt.Sprintf("ancestors[%d]", i)] = map[string]any{"ancestorRef": a.AncestorRef.Name, "conditions": lines(a.Conditions)}
+		}
+	case *gwxv1alpha1.XBackendTrafficPolicy:
+		for i, a := range o.Status.Ancestors {
+			v[fmt.Sprintf("ancestors[%d]", i)] = map[string]any{"ancestorRef": a.AncestorRef.Name, "conditions": lines(a.Conditions)}
 		}
 	case *gwv1.HTTPRoute:
 		routeView(o.Status.Parents)

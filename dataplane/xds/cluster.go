@@ -59,6 +59,12 @@ func cluster(up upstream, client *graph.Certificate) *clusterv3.Cluster {
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": toAny(protocolOptions(key.Protocol)),
 		}
 	}
+	if up.host != "" {
+		resolve(c, up)
+	}
+	if up.budget != nil {
+		limitRetries(c, up.budget)
+	}
 	if up.tls != nil {
 		c.TransportSocket = upstreamSocket(up.tls, client, alpnOf(key.Protocol)...)
 	}

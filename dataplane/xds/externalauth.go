@@ -68,14 +68,6 @@ func authFilter(a *graph.ExternalAuth) *extauthzv3.ExtAuthz {
 	return out
 }
 
-// asked is the cluster of the service that filters ask, if they ask any.
-func asked(f graph.Filters) []upstream {
-	if f.Auth == nil {
-		return nil
-	}
-	return []upstream{{f.Auth.Cluster, f.Auth.TLS}}
-}
-
 func named(headers []string) *matcherv3.ListStringMatcher {
 	out := &matcherv3.ListStringMatcher{}
 	for _, name := range headers {

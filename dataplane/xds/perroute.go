@@ -36,6 +36,9 @@ func settingsOf(filters ...graph.Filters) perRoute {
 		if f.CORS != nil {
 			out[corsFilter] = toAny(corsPolicy(f.CORS))
 		}
+		if f.Session != nil {
+			out[sessionFilter] = toAny(session(f.Session))
+		}
 		if f.Auth != nil {
 			chain = append(chain, &corev3.TypedExtensionConfig{
 				Name: "envoy.filters.http.ext_authz", TypedConfig: toAny(authFilter(f.Auth)),

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -46,9 +47,15 @@ func checkSnapshot(t *testing.T, snap xds.Snapshot) {
 			}
 		}
 	}
-	for name := range snap.Clusters {
+	for name, m := range snap.Clusters {
 		if mix, ok := snap.Mixes[name].(*endpointv3.ClusterLoadAssignment); ok {
 			checkMix(t, snap, mix)
+			continue
+		}
+		if c, ok := m.(*clusterv3.Cluster); ok && c.EdsClusterConfig == nil {
+			if key, ok := snap.ClusterKeys[name]; ok {
+				t.Errorf("cluster %q, which is found by DNS, has the key %+v", name, key)
+			}
 			continue
 		}
 		if key, ok := snap.ClusterKeys[name]; !ok || key.Name() != name {

@@ -183,16 +183,13 @@ func (s *Snapshot) addClusters(routes []*graph.Route, client *graph.Certificate)
 			if _, known := s.Clusters[name]; known {
 				continue
 			}
-			s.Clusters[name], s.ClusterKeys[name] = cluster(up, client), up.key
+			s.Clusters[name] = cluster(up, client)
+			if up.host == "" {
+				s.ClusterKeys[name] = up.key
+			}
 			maps.Copy(s.Secrets, upstreamSecrets(up.tls, client))
 		}
 	}
-}
-
-// upstream is what a route sends to, and how. The same key has the same TLS everywhere.
-type upstream struct {
-	key graph.ClusterKey
-	tls *graph.UpstreamTLS
 }
 
 // upstreams are the clusters that a route sends requests, copies of them or questions
@@ -206,12 +203,12 @@ func upstreams(route *graph.Route) []upstream {
 		ups = append(ups, asked(rule.Filters)...)
 		for _, b := range rule.Backends {
 			if b.Valid {
-				ups = append(append(ups, upstream{b.Cluster, b.TLS}), asked(b.Filters)...)
+				ups = append(append(ups, upstreamOf(b)), asked(b.Filters)...)
 			}
 		}
 		for _, m := range rule.Mirrors {
 			if mirrored(m) {
-				ups = append(ups, upstream{m.Cluster, m.TLS})
+				ups = append(ups, upstreamOf(m.Backend))
 			}
 		}
 	}

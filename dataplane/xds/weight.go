@@ -142,7 +142,7 @@ func weightedClusters(rule graph.Filters, shares []share, runtimeKeyPrefix strin
 			ResponseHeadersToAdd:    response.add,
 			ResponseHeadersToRemove: response.remove,
 		}
-		if s.filters.Auth != nil {
+		if s.filters.Auth != nil || s.filters.Session != nil {
 			entry.TypedPerFilterConfig = settingsOf(rule, s.filters) // in place of the route's
 		}
 		if s.filters.Rewrite != nil && s.filters.Rewrite.Hostname != nil {

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/randfill"
 
 	"headgate.dev/headgate/dataplane/graph"
@@ -26,9 +27,11 @@ func Arbitrary(seed int64) graph.Resources {
 		func(n *gwv1.Namespace, c randfill.Continue) { *n = gwv1.Namespace(pick(c, "a", "b")) },
 		func(n *gwv1.SectionName, c randfill.Continue) { *n = gwv1.SectionName(pick(c, "a", "b", "")) },
 		func(n *gwv1.Kind, c randfill.Continue) {
-			*n = gwv1.Kind(pick(c, "Gateway", "ListenerSet", "Service", "Secret", "ConfigMap", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", c.String(5)))
+			*n = gwv1.Kind(pick(c, "Gateway", "ListenerSet", "Service", "XBackend", "Secret", "ConfigMap", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", c.String(5)))
 		},
-		func(n *gwv1.Group, c randfill.Continue) { *n = gwv1.Group(pick(c, "", gwv1.GroupName, c.String(5))) },
+		func(n *gwv1.Group, c randfill.Continue) {
+			*n = gwv1.Group(pick(c, "", gwv1.GroupName, gwxv1alpha1.GroupName, c.String(5)))
+		},
 		func(n *gwv1.Hostname, c randfill.Continue) {
 			*n = gwv1.Hostname(pick(c, "", "a.com", "*.a.com", "*.com", "*", "B.A.com", c.String(9)))
 		},
@@ -65,6 +68,9 @@ func Arbitrary(seed int64) graph.Resources {
 			f.Fill(&hr.Spec)
 			f.Fill(&gr.Spec)
 			f.Fill(&rg.Spec)
+			backend, traffic := &gwxv1alpha1.XBackend{}, &gwxv1alpha1.XBackendTrafficPolicy{}
+			f.Fill(&backend.Spec)
+			f.Fill(&traffic.Spec)
 			f.Fill(&set.Spec)
 			f.Fill(&svc.Spec)
 			f.Fill(&secret.Data)
@@ -77,12 +83,13 @@ func Arbitrary(seed int64) graph.Resources {
 			for i := range set.Spec.Listeners {
 				set.Spec.Listeners[i].Name = gwv1.SectionName(rune('a' + i))
 			}
-			for _, o := range []client.Object{gw, hr, gr, tls, tcp, udp, rg, svc, secret, set, configMap, policy} {
+			for _, o := range []client.Object{gw, hr, gr, tls, tcp, udp, rg, svc, secret, set, configMap, policy, backend, traffic} {
 				o.SetNamespace(ns)
 				o.SetName(name)
 			}
 			r.Gateways[key], r.HTTPRoutes[key], r.GRPCRoutes[key], r.ReferenceGrants[key] = gw, hr, gr, rg
 			r.TLSRoutes[key], r.TCPRoutes[key], r.UDPRoutes[key] = tls, tcp, udp
+			r.XBackends[key], r.XBackendTrafficPolicies[key] = backend, traffic
 			r.Services[key], r.Secrets[key], r.ListenerSets[key] = svc, secret, set
 			r.ConfigMaps[key], r.BackendTLSPolicies[key] = configMap, policy
 		}
@@ -105,6 +112,8 @@ func Shuffled(r graph.Resources) graph.Resources {
 	all = appendAll(all, r.UDPRoutes)
 	all = appendAll(all, r.ReferenceGrants)
 	all = appendAll(all, r.Namespaces)
+	all = appendAll(all, r.XBackends)
+	all = appendAll(all, r.XBackendTrafficPolicies)
 	all = appendAll(all, r.Services)
 	all = appendAll(all, r.Secrets)
 	all = appendAll(all, r.ConfigMaps)

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
 
 	"headgate.dev/headgate/api/v1beta1"
@@ -139,8 +140,10 @@ func decode(doc []byte) (client.Object, error) {
 		"ProxyConfig":    &v1beta1.ProxyConfig{},
 		"ConfigMap":      &corev1.ConfigMap{},
 
-		"BackendTLSPolicy":   &gwv1.BackendTLSPolicy{},
-		"ClusterTrustBundle": &certificatesv1.ClusterTrustBundle{},
+		"BackendTLSPolicy":      &gwv1.BackendTLSPolicy{},
+		"ClusterTrustBundle":    &certificatesv1.ClusterTrustBundle{},
+		"XBackend":              &gwxv1alpha1.XBackend{},
+		"XBackendTrafficPolicy": &gwxv1alpha1.XBackendTrafficPolicy{},
 	}
 	obj := kinds[head.Kind]
 	if obj == nil {
@@ -200,6 +203,10 @@ func Add(r *graph.Resources, obj client.Object) error {
 		r.UDPRoutes[key] = o
 	case *gwv1beta1.ReferenceGrant:
 		r.ReferenceGrants[key] = o
+	case *gwxv1alpha1.XBackend:
+		r.XBackends[key] = o
+	case *gwxv1alpha1.XBackendTrafficPolicy:
+		r.XBackendTrafficPolicies[key] = o
 	case *corev1.Namespace:
 		r.Namespaces[o.Name] = o
 	case *corev1.Service:
