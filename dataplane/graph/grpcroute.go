@@ -36,7 +36,7 @@ func buildGRPCRule(i int, namespace string, src gwv1.GRPCRouteRule, refs referen
 	rule.Mirrors, problems = readMirrors(field, KindGRPCRoute, namespace, httpFilters(src.Filters), refs)
 	rule.Problems = append(rule.Problems, problems...)
 	if src.SessionPersistence != nil { //nolint:staticcheck // it is deprecated, and refused rather than ignored
-		rule.Problems = append(rule.Problems, filterUnsupported(field, "sessionPersistence"))
+		rule.Problems = append(rule.Problems, sessionMisplaced(field))
 	}
 	for j, ref := range src.BackendRefs {
 		rule.Backends = append(rule.Backends, buildBackend(

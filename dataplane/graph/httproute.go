@@ -48,7 +48,7 @@ func buildHTTPRule(i int, namespace string, src gwv1.HTTPRouteRule, refs referen
 	rule.Retry, problems = readRetry(field+".retry", src.Retry)
 	rule.Problems = append(rule.Problems, problems...)
 	if src.SessionPersistence != nil { //nolint:staticcheck // it is deprecated, and refused rather than ignored
-		rule.Problems = append(rule.Problems, filterUnsupported(field, "sessionPersistence"))
+		rule.Problems = append(rule.Problems, sessionMisplaced(field))
 	}
 	for j, ref := range src.BackendRefs {
 		rule.Backends = append(rule.Backends, buildBackend(

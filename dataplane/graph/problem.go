@@ -291,3 +291,8 @@ func trafficPolicyConflicted(target budgetTarget, other types.NamespacedName) Pr
 	return problem(gwv1.PolicyConditionAccepted, gwv1.PolicyReasonConflicted,
 		"spec.targetRefs names %s %q, which the older XBackendTrafficPolicy %s is for: join the two", kind, target.Name, other)
 }
+
+func sessionMisplaced(field string) Problem {
+	return valueUnsupported(field+".sessionPersistence",
+		"it is not supported here: write it into an XBackend of type EndpointSelector, and name that in backendRefs")
+}
