@@ -235,7 +235,7 @@ func apiServer(t *testing.T) client.Client {
 	server := &envtest.Environment{
 		CRDDirectoryPaths: []string{
 			"../charts/headgate/files/crds",
-			filepath.Join(strings.TrimSpace(string(dir)), "config/crd/standard"),
+			filepath.Join(strings.TrimSpace(string(dir)), "config/crd/experimental"),
 		},
 		ErrorIfCRDPathMissing: true,
 	}

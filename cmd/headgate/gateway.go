@@ -51,6 +51,7 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 	return gateway.Add(mgr, gateway.Options{
 		Server: xds, Changes: changes, Authority: keeper.Authority,
 		ControlPlaneHost: host, ControlPlanePort: uint32(port), ControlPlaneName: host,
+		IPv6:       o.ipv6(),
 		ProxyImage: o.proxyImage, HeadgateImage: o.headgateImage,
 		SystemAuthorities: systemAuthorities(),
 		Now:               time.Now, Rand: rand.Reader,

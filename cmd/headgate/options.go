@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -21,6 +23,7 @@ import (
 type options struct {
 	namespace       string
 	podName         string
+	podIPs          []string
 	watchNamespaces []string
 	leaderElect     bool
 	metricsAddress  string
@@ -43,6 +46,8 @@ type options struct {
 func (o *options) bind(f *pflag.FlagSet, env func(string) string) {
 	f.StringVar(&o.namespace, "namespace", env("POD_NAMESPACE"), "namespace Headgate runs in (default: $POD_NAMESPACE)")
 	f.StringVar(&o.podName, "pod-name", env("POD_NAME"), "pod Headgate runs in (default: $POD_NAME)")
+	f.StringSliceVar(&o.podIPs, "pod-ips", strings.FieldsFunc(env("POD_IPS"), func(r rune) bool { return r == ',' }),
+		"IP addresses of the pod Headgate runs in; proxies listen on IPv6 when one of them is (default: $POD_IPS)")
 	f.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "namespaces whose Canaries and routes are served; empty: all")
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "elect one leader among the replicas")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics endpoint; 0 turns it off")
@@ -70,6 +75,11 @@ func (o *options) validate() error {
 	if o.podName == "" && o.leaderElect {
 		wrong("--pod-name is empty: give the pod Headgate runs in, or set POD_NAME")
 	}
+	for _, ip := range o.podIPs {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			wrong("--pod-ips has %q, which is not an IP address: leave it out, or set POD_IPS from status.podIPs", ip)
+		}
+	}
 	for _, a := range []struct{ flag, value string }{
 		{"--metrics-bind-address", o.metricsAddress},
 		{"--health-probe-bind-address", o.probeAddress},
@@ -96,6 +106,14 @@ func (o *options) validate() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// ipv6 tells whether pods of the cluster have IPv6 addresses: Headgate's own does then.
+func (o *options) ipv6() bool {
+	return slices.ContainsFunc(o.podIPs, func(s string) bool {
+		ip, err := netip.ParseAddr(s)
+		return err == nil && ip.Is6()
+	})
 }
 
 // logger builds the logger that --log-level and --log-format ask for.

@@ -26,6 +26,8 @@ func TestFlagsSayWhatToWriteInstead(t *testing.T) {
 		{"a pod is needed to be leader", nil, []string{"--gateway-enabled=false", "--namespace=n"}, "set POD_NAME"},
 		{"an image is needed for the proxies' sidecar", pod, nil, "--gateway-enabled=false"},
 		{"an address is host and port", pod, []string{"--xds-bind-address=18000", "--gateway-enabled=false"}, ":port for every interface"},
+		{"the pod's addresses are taken", map[string]string{"POD_NAMESPACE": "n", "POD_NAME": "p", "POD_IPS": "10.0.0.7,fd00::7"}, []string{"--gateway-enabled=false"}, ""},
+		{"and only addresses", pod, []string{"--pod-ips=localhost", "--gateway-enabled=false"}, "which is not an IP address"},
 		{"Prometheus is a URL", pod, []string{"--prometheus-address=prometheus:9090", "--gateway-enabled=false"}, "write http://host:port"},
 		{"levels are listed", pod, []string{"--log-level=loud", "--gateway-enabled=false"}, "debug, info, warn or error"},
 		{"formats are listed", pod, []string{"--log-format=xml", "--gateway-enabled=false"}, "json or text"},
@@ -46,5 +48,15 @@ func TestFlagsSayWhatToWriteInstead(t *testing.T) {
 				t.Errorf("validate() = %v, want an error that says %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestIPv6IsWhatThePodHas(t *testing.T) {
+	for ips, want := range map[string]bool{"": false, "10.0.0.7": false, "10.0.0.7,fd00::7": true, "fd00::7": true} {
+		var o options
+		o.bind(pflag.NewFlagSet("headgate", pflag.ContinueOnError), func(k string) string { return map[string]string{"POD_IPS": ips}[k] })
+		if got := o.ipv6(); got != want {
+			t.Errorf("with addresses %q: %v, want %v", ips, got, want)
+		}
 	}
 }

@@ -145,7 +145,7 @@ func (r *reconciler) infraOptions(gw *graph.Gateway, identity pki.Identity) infr
 	params := xds.BootstrapParams{
 		Gateway: gw.Key, NodeID: gw.Key.String(),
 		ControlPlaneHost: o.ControlPlaneHost, ControlPlanePort: o.ControlPlanePort, ControlPlaneName: o.ControlPlaneName,
-		CertDir: infra.CertDir, ConfigDir: infra.ConfigDir, AdminPort: graph.AdminPort, StatsPort: graph.StatsPort,
+		CertDir: infra.CertDir, ConfigDir: infra.ConfigDir, AdminPort: graph.AdminPort, StatsPort: graph.StatsPort, IPv6: o.IPv6,
 		MaxHeapBytes: infra.MaxHeapBytes(proxy),
 	}
 	if proxy.MaxConnections != nil {

@@ -56,6 +56,9 @@ type Options struct {
 	ControlPlaneHost string
 	ControlPlanePort uint32
 	ControlPlaneName string
+	// IPv6 is true when pods of the cluster have IPv6 addresses: proxies then listen on
+	// both families, and their Services ask for both.
+	IPv6 bool
 	// ProxyImage and HeadgateImage are the images of a proxy's pod.
 	ProxyImage, HeadgateImage string
 	// SystemAuthorities are the well-known certificate authorities, see

@@ -24,6 +24,7 @@ import (
 // must not be changed; the pure packages do not.
 func (r *reconciler) gather(ctx context.Context) (graph.Resources, error) {
 	res := graph.NewResources(r.controller)
+	res.IPv6 = r.options.IPv6
 	if err := r.kinds.gather(ctx, &res); err != nil {
 		return graph.Resources{}, err
 	}

@@ -41,6 +41,7 @@ func Build(r Resources) *Graph {
 			continue
 		}
 		gateways[key] = buildGateway(src, classes[string(src.Spec.GatewayClassName)], refs)
+		gateways[key].IPv6 = r.IPv6
 		g.Gateways = append(g.Gateways, gateways[key])
 	}
 	parents := newParents(g.Gateways, gateways, g.addListenerSets(r, gateways, refs))

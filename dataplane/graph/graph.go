@@ -29,6 +29,8 @@ import (
 type Resources struct {
 	// ControllerName selects the GatewayClasses that are ours.
 	ControllerName string
+	// IPv6 is true when pods of the cluster have IPv6 addresses, alone or beside IPv4 ones.
+	IPv6 bool
 	// Definitions are the metadata of the cluster's CRDs of the Gateway API, by name; empty when
 	// they are not known.
 	Definitions     map[string]*metav1.PartialObjectMetadata
@@ -129,6 +131,8 @@ type Gateway struct {
 	// Addresses are the IP addresses that the owner asks for, in his order. Empty:
 	// any will do.
 	Addresses []string
+	// IPv6 is true when the proxies listen on IPv6 as well as on IPv4.
+	IPv6 bool
 	// ClientCertificate is what the proxies show to backends that they speak TLS to,
 	// unless UpstreamTLS says otherwise; nil for none.
 	ClientCertificate *Certificate

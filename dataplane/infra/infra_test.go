@@ -161,3 +161,14 @@ func TestTheKubeletIsMorePatientThanTheDrain(t *testing.T) {
 		t.Errorf("the grace period is %ds, the drain takes up to %s", grace, o.Proxy.Drain.Max.Duration)
 	}
 }
+
+func TestTheServiceAsksForBothFamiliesWhereProxiesListenOnBoth(t *testing.T) {
+	gw := web(t, nil)
+	if policy := For(gw, options()).Service.Spec.IPFamilyPolicy; policy != nil {
+		t.Errorf("proxies listen on IPv4, and the Service asks for %s", *policy)
+	}
+	gw.IPv6 = true
+	if policy := For(gw, options()).Service.Spec.IPFamilyPolicy; policy == nil || *policy != corev1.IPFamilyPolicyPreferDualStack {
+		t.Errorf("proxies listen on both, and the Service asks for %v", policy)
+	}
+}

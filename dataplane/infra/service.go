@@ -32,6 +32,9 @@ func service(gw *graph.Gateway, p *v1beta1.ProxyService) *corev1.Service {
 		TypeMeta: typeMeta("v1", "Service"), ObjectMeta: objectMeta(gw),
 		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Selector: selector(gw)},
 	}
+	if gw.IPv6 { // a single family is what a Service gets otherwise
+		s.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack)
+	}
 	if p != nil {
 		s.Annotations = maps.Clone(s.Annotations)
 		for k, v := range p.Annotations {

@@ -47,6 +47,8 @@ type BootstrapParams struct {
 	// AdminPort is bound on 127.0.0.1 only. StatsPort serves /ready and
 	// /stats/prometheus, and nothing else, on every address.
 	AdminPort, StatsPort uint32
+	// IPv6 is true when pods of the cluster have IPv6 addresses.
+	IPv6 bool
 	// MaxConnections bounds the downstream connections of one proxy; 0 means 50,000.
 	MaxConnections uint32
 	// MaxHeapBytes is where the overload manager refuses new work; 0 leaves it out.

@@ -57,12 +57,21 @@ func httpsListener(p port) *listenerv3.Listener {
 
 func listenerOn(p port, name string) *listenerv3.Listener {
 	return &listenerv3.Listener{
-		Name:       name,
-		StatPrefix: name,
-		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-			Address:       "0.0.0.0",
-			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(graph.ProxyPort(p.number))},
-		}}},
+		Name:                          name,
+		StatPrefix:                    name,
+		Address:                       everyAddress(uint32(graph.ProxyPort(p.number)), p.ipv6),
 		PerConnectionBufferLimitBytes: number(bufferLimit),
 	}
+}
+
+// everyAddress is the port on every address of the pod. With IPv6 one socket takes both
+// families, and IPv4 clients keep the addresses they are known by; where the kernel has
+// no IPv6, such a socket would be refused.
+func everyAddress(port uint32, ipv6 bool) *corev3.Address {
+	if !ipv6 {
+		return socketAddress("0.0.0.0", port)
+	}
+	address := socketAddress("::", port)
+	address.GetSocketAddress().Ipv4Compat = true
+	return address
 }

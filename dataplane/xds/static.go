@@ -108,7 +108,7 @@ func statsListener(p BootstrapParams) *listenerv3.Listener {
 	}
 	return &listenerv3.Listener{
 		Name:    "stats",
-		Address: socketAddress("0.0.0.0", p.StatsPort),
+		Address: everyAddress(p.StatsPort, p.IPv6),
 		// Scrapes and probes are served also when the proxy refuses new work.
 		IgnoreGlobalConnLimit: true,
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{

@@ -53,6 +53,7 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 type port struct {
 	number    int32
 	kind      portKind
+	ipv6      bool
 	listeners []*graph.Listener
 }
 
@@ -89,7 +90,7 @@ func portsOf(gw *graph.Gateway) []port {
 		i := slices.IndexFunc(ports, func(p port) bool { return p.number == l.Port && (p.kind == portUDP) == (kind == portUDP) })
 		switch {
 		case i < 0:
-			ports = append(ports, port{number: l.Port, kind: kind, listeners: []*graph.Listener{l}})
+			ports = append(ports, port{number: l.Port, kind: kind, ipv6: gw.IPv6, listeners: []*graph.Listener{l}})
 		case ports[i].kind == kind:
 			ports[i].listeners = append(ports[i].listeners, l)
 		}

@@ -73,7 +73,7 @@ func TestBaselinesNameTestsOfTheSuite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.IsSorted(names) || len(names) == 0 {
+		if !slices.IsSorted(names) || channel == "experimental" && len(names) == 0 {
 			t.Errorf("%s has %d tests, sorted: %v", channel, len(names), slices.IsSorted(names))
 		}
 		for _, name := range names {

@@ -34,6 +34,7 @@ func stages() []stage {
 		{name: "race", does: "what runs concurrently, under the race detector", needs: []string{"programs"}, run: race},
 		{name: "cluster", does: "a real node, or the cluster of KUBECONFIG", run: cluster},
 		{name: "e2e", does: "releases on the cluster with traffic flowing", needs: []string{"cluster"}, run: e2e},
+		{name: "conformance", does: "the tests of the Gateway API's own suite that cover every kind", needs: []string{"cluster"}, run: command("make", "conformance-ci")},
 		{name: "recovery", does: "the node comes back from whatever is done to it, and leaves nothing", needs: []string{"cluster"}, run: recovery},
 		{name: "fuzz", does: "every fuzz target for FUZZTIME", onDemand: true, run: fuzz},
 	}

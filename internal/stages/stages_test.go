@@ -25,7 +25,7 @@ func TestANamedStageBringsWhatItNeeds(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"all but those on demand", nil, []string{"unit", "lint", "generated", "programs", "integration", "race", "cluster", "e2e", "recovery"}},
+		{"all but those on demand", nil, []string{"unit", "lint", "generated", "programs", "integration", "race", "cluster", "e2e", "conformance", "recovery"}},
 		{"one that needs nothing", []string{"unit"}, []string{"unit"}},
 		{"one that needs another", []string{"e2e"}, []string{"cluster", "e2e"}},
 		{"the order is that of the stages", []string{"race", "unit"}, []string{"unit", "programs", "race"}},

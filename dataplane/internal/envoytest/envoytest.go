@@ -150,9 +150,15 @@ type Proxy struct {
 	ended     atomic.Bool
 }
 
-// StartProxy starts an Envoy for a gateway and waits until its admin interface answers. It
-// ends with the test; its log is printed when the test failed.
+// StartProxy starts an Envoy that listens on IPv4.
 func (w *World) StartProxy(gateway types.NamespacedName) *Proxy {
+	w.TB.Helper()
+	return w.StartProxyOn(gateway, false)
+}
+
+// StartProxyOn starts an Envoy for a gateway, on IPv6 too or not, and waits until its admin interface answers. It
+// ends with the test; its log is printed when the test failed.
+func (w *World) StartProxyOn(gateway types.NamespacedName, ipv6 bool) *Proxy {
 	w.TB.Helper()
 	p := &Proxy{
 		TB: w.TB, Gateway: gateway, Dir: w.TB.TempDir(), Log: &bytes.Buffer{},
@@ -163,7 +169,7 @@ func (w *World) StartProxy(gateway types.NamespacedName) *Proxy {
 		Gateway: gateway, NodeID: "proxy-0",
 		ControlPlaneHost: "127.0.0.1", ControlPlanePort: w.Port, ControlPlaneName: "localhost",
 		CertDir: filepath.Join(p.Dir, "certs"), ConfigDir: p.Dir,
-		AdminPort: p.AdminPort, StatsPort: p.StatsPort,
+		AdminPort: p.AdminPort, StatsPort: p.StatsPort, IPv6: ipv6,
 		MaxHeapBytes: 1 << 30,
 	}
 	for name, content := range xds.Files(params) {
