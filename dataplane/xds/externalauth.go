@@ -34,7 +34,7 @@ func authFilter(a *graph.ExternalAuth) *extauthzv3.ExtAuthz {
 			DisallowSystem:     boolean(true),
 			DisallowExpression: regex(untouchable(a)),
 		},
-		DisallowedHeaders: named([]string{scopeHeader}),
+		DisallowedHeaders: named(internalHeaders()),
 	}
 	if len(a.RequestHeaders) > 0 {
 		out.AllowedHeaders = named(a.RequestHeaders)
@@ -83,7 +83,7 @@ func named(headers []string) *matcherv3.ListStringMatcher {
 // whole, what describes the answer and not the request.
 func untouchable(a *graph.ExternalAuth) string {
 	names := []string{
-		"connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", scopeHeader,
+		"connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", scopeHeader, connectionHeader,
 	}
 	if !a.GRPC && len(a.ResponseHeaders) == 0 {
 		names = append(names, "content-encoding", "content-language", "content-type", "date", "server", "vary")

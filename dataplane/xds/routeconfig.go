@@ -20,7 +20,7 @@ func routeConfig(name string) *routev3.RouteConfiguration {
 		Name: name,
 		// The backend sees the Host header as the client sent it, port included.
 		IgnorePortInHostMatching: true,
-		RequestHeadersToRemove:   []string{scopeHeader},
+		RequestHeadersToRemove:   internalHeaders(),
 		// A route may name a cluster that is missing, on purpose: that share of the
 		// traffic answers 500.
 		ValidateClusters: boolean(false),
@@ -40,7 +40,7 @@ func virtualHosts(p port) []*routev3.VirtualHost {
 	for _, l := range p.listeners {
 		if !overHTTP(l) {
 			hosts = append(hosts, &routev3.VirtualHost{
-				Name: orAny(l.Hostname), Domains: []string{orAny(l.Hostname)}, Routes: []*routev3.Route{misdirected(p.tableOf(l))},
+				Name: orAny(l.Hostname), Domains: []string{orAny(l.Hostname)}, Routes: []*routev3.Route{misdirected(p, l)},
 			})
 			continue
 		}
@@ -56,7 +56,7 @@ func virtualHosts(p port) []*routev3.VirtualHost {
 func virtualHost(p port, l *graph.Listener, host string, byHost map[string][]ranked, retries *routev3.RetryPolicy) *routev3.VirtualHost {
 	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}, RetryPolicy: retries}
 	if p.kind == portTLS && len(p.listeners) > 1 {
-		vh.Routes = append(vh.Routes, misdirected(p.tableOf(l)))
+		vh.Routes = append(vh.Routes, misdirected(p, l))
 	}
 	entries := entriesFor(host, byHost)
 	slices.SortStableFunc(entries, compareEntries)

@@ -4,6 +4,8 @@
 package xds
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
@@ -22,6 +24,8 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"headgate.dev/headgate/dataplane/graph"
 )
 
 // The routes of a Gateway are cut into scopes, one to each port and host, so that a
@@ -42,6 +46,13 @@ import (
 
 // scopeHeader is the internal header. It is taken off before a backend sees the request.
 const scopeHeader = "x-headgate-scope"
+
+// connectionHeader is another one, on HTTPS ports: the listener that a connection belongs
+// to and the server name that it was opened for, "listener//shop.example.com".
+const connectionHeader = "x-headgate-connection"
+
+// internalHeaders are no business of backends and authorization services.
+func internalHeaders() []string { return []string{scopeHeader, connectionHeader} }
 
 // table is the routes of one port: a request that came in through its connection
 // manager is served by its scopes.
@@ -124,8 +135,12 @@ func everything() *routev3.RouteMatch {
 // port than the one that owns their host: over HTTP/2 a client may reuse a connection for a
 // name that another listener serves, with other certificates and policies, and must then
 // open a new one.
-func misdirected(owner table) *routev3.Route {
-	match := everything()
+//
+// A connection of a wider listener that asked for a name of the owner's is older than
+// the owner: today it would be the owner's. It is served, so that a listener can be added for
+// a host in use; what clients have to prove is the same on the whole port.
+func misdirected(p port, l *graph.Listener) *routev3.Route {
+	owner, match := p.tableOf(l), everything()
 	match.Headers = []*routev3.HeaderMatcher{{
 		Name: scopeHeader,
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
@@ -133,6 +148,25 @@ func misdirected(owner table) *routev3.Route {
 		}},
 		InvertMatch: true,
 	}}
+	var wider []string
+	for _, other := range p.listeners {
+		if other != l && slices.Contains(widening(orAny(l.Hostname)), orAny(other.Hostname)) {
+			wider = append(wider, regexp.QuoteMeta(other.ID()))
+		}
+	}
+	if len(wider) > 0 {
+		name := "[^/]*" + regexp.QuoteMeta(strings.TrimPrefix(l.Hostname, anyHost))
+		if exact(l.Hostname) {
+			name = regexp.QuoteMeta(l.Hostname)
+		}
+		match.Headers = append(match.Headers, &routev3.HeaderMatcher{
+			Name: connectionHeader,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+				MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex("(?:" + strings.Join(wider, "|") + ")//" + name)},
+			}},
+			InvertMatch: true,
+		})
+	}
 	return &routev3.Route{Name: misdirectedName, Match: match, Action: directResponse(421)}
 }
 
@@ -177,17 +211,21 @@ func scopedRoutes() *hcmv3.HttpConnectionManager_ScopedRoutes {
 
 // earlyMutations writes the scope header of a table's requests.
 func earlyMutations(t table) []*corev3.TypedExtensionConfig {
+	mutations := []*mutationv3.HeaderMutation{setScope(scopeName(t.name, "%REQ(:AUTHORITY)%") + t.suffix())}
+	if t.listener != "" {
+		mutations = append(mutations, setHeader(connectionHeader, t.listener+"//%REQUESTED_SERVER_NAME%"))
+	}
 	return []*corev3.TypedExtensionConfig{{
-		Name: "envoy.http.early_header_mutation.header_mutation",
-		TypedConfig: toAny(&earlyv3.HeaderMutation{
-			Mutations: []*mutationv3.HeaderMutation{setScope(scopeName(t.name, "%REQ(:AUTHORITY)%") + t.suffix())},
-		}),
+		Name:        "envoy.http.early_header_mutation.header_mutation",
+		TypedConfig: toAny(&earlyv3.HeaderMutation{Mutations: mutations}),
 	}}
 }
 
-func setScope(value string) *mutationv3.HeaderMutation {
+func setScope(value string) *mutationv3.HeaderMutation { return setHeader(scopeHeader, value) }
+
+func setHeader(name, value string) *mutationv3.HeaderMutation {
 	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: scopeHeader, Value: value},
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}}}
 }

@@ -182,6 +182,54 @@ func TestMisdirectedRequests(t *testing.T) {
 	}
 }
 
+// TestAMoreSpecificListenerIsAddedForAHostInUse: what was opened for the host before is
+// not turned away, what was opened for another host is.
+func TestAMoreSpecificListenerIsAddedForAHostInUse(t *testing.T) {
+	r := newRig(t)
+	port := FreePort(t)
+	r.endpoints("wide", NewBackend(t, "wide"))
+	r.endpoints("narrow", NewBackend(t, "narrow"))
+	cert := certificate(t, "all", 1, "example.org")
+	any := graphtest.HTTPS("any", port, "", cert, routeTo("wide"))
+	wide := graphtest.HTTPS("wide", port, "*.wide.org", cert, routeTo("wide"))
+	r.publish(graphtest.Graph(any, wide))
+	old := map[string]*http.Client{}
+	for _, name := range []string{"web.wide.org", "other.wide.org", "a.b.wide.org"} {
+		old[name] = reusing(t, port, name)
+	}
+	get := func(client *http.Client, host string) string {
+		t.Helper()
+		answer, err := client.Get("https://" + host + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return fmt.Sprint(answer.StatusCode, " ", answer.Header.Get("X-Backend"))
+	}
+	for name, client := range old {
+		if got := get(client, name); got != "200 wide" {
+			t.Errorf("%s before: %s", name, got)
+		}
+	}
+	r.publish(graphtest.Graph(any, wide,
+		graphtest.HTTPS("narrow", port, "web.wide.org", cert, routeTo("narrow")),
+		graphtest.HTTPS("narrower", port, "*.b.wide.org", cert, routeTo("narrow"))))
+	for _, tt := range []struct{ what, serverName, host, want string }{
+		{"the host is served as it is now", "web.wide.org", "web.wide.org", "200 narrow"},
+		{"so is one of a wildcard", "a.b.wide.org", "a.b.wide.org", "200 narrow"},
+		{"what stays with the wider listener", "other.wide.org", "other.wide.org", "200 wide"},
+		{"a connection for another host is misdirected", "other.wide.org", "web.wide.org", "421 "},
+		{"also to a wildcard", "web.wide.org", "c.b.wide.org", "421 "},
+	} {
+		if got := get(old[tt.serverName], tt.host); got != tt.want {
+			t.Errorf("%s: %s on an old connection for %s is answered with %q, want %q", tt.what, tt.host, tt.serverName, got, tt.want)
+		}
+	}
+	if got := get(reusing(t, port, "web.wide.org"), "other.wide.org"); got != "421 " {
+		t.Errorf("other.wide.org on a new connection of the narrow listener is answered with %q", got)
+	}
+}
+
 // reusing is a client that sends requests for any host over one HTTP/2 connection.
 func reusing(t *testing.T, port uint32, serverName string) *http.Client {
 	t.Helper()
