@@ -115,11 +115,11 @@ func (s *Server) Publish(snap xds.Snapshot) (version uint64) {
 	present := s.targets[snap.Gateway]
 	s.mu.Unlock()
 	messages := messagesOf(snap)
-	messages[kindRoute] = s.isolated(snap.Gateway, present, messages[kindRoute])
-	messages, invalid := valid(present, messages)
 	if ahead, ok := weightsAhead(present, messages); ok {
 		present = s.replace(snap.Gateway, present, ahead)
 	}
+	messages[kindRoute] = s.isolated(snap.Gateway, present, messages[kindRoute])
+	messages, invalid := valid(present, messages)
 	version = s.replace(snap.Gateway, present, messages).version
 	s.holdBack(snap.Gateway, version, invalid)
 	return version

@@ -5,6 +5,7 @@ package xds_test
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -199,5 +200,27 @@ func TestTheOrderOfRoutesInTheGraphDoesNotMatterBeyondPrecedence(t *testing.T) {
 		if changed := differing(t, want, translate(rules(rand.New(rand.NewPCG(seed, 0))))); len(changed) > 0 {
 			t.Fatalf("seed %d: %v", seed, changed)
 		}
+	}
+}
+
+// TestARouteAddedIsOneScope counts what a proxy has to be sent: it must not depend on how
+// many other routes there are.
+func TestARouteAddedIsOneScope(t *testing.T) {
+	var routes []*graph.Route
+	add := func() {
+		name := fmt.Sprintf("r%d", len(routes))
+		routes = append(routes, graphtest.Route(name, []string{name + ".example.com"}, graphtest.Rule("/", graphtest.Backend("web", 1))))
+	}
+	for range 200 {
+		add()
+	}
+	before := translate(graphtest.HTTP("http", 80, "", routes...))
+	add()
+	after := translate(graphtest.HTTP("http", 80, "", routes...))
+	if got, want := differing(t, before, after), []string{"route http-80/r200.example.com"}; !slices.Equal(got, want) {
+		t.Errorf("adding one route changes %v, want %v", got, want)
+	}
+	if size := proto.Size(after.Routes["http-80/r200.example.com"]); size > 2000 {
+		t.Errorf("it has %d bytes, want at most 2,000", size)
 	}
 }
