@@ -211,6 +211,11 @@ func create(t *testing.T, c client.Client, doc string) error {
 		o.SetName("shown")
 		o.SetNamespace("default")
 	}
+	if namespaced, err := c.IsObjectNamespaced(o); err != nil {
+		return err
+	} else if namespaced && o.GetNamespace() == "" { // kubectl puts it into one as well
+		o.SetNamespace("default")
+	}
 	if ns := o.GetNamespace(); ns != "" {
 		namespace := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": ns}}}
 		if err := c.Create(t.Context(), namespace); err != nil && !apierrors.IsAlreadyExists(err) {
