@@ -102,7 +102,8 @@ func serviceNews(before, after client.Object) bool {
 func deploymentNews(before, after client.Object) bool {
 	a, okA := before.(*appsv1.Deployment)
 	b, okB := after.(*appsv1.Deployment)
-	return !okA || !okB || a.Generation != b.Generation || a.Status.ReadyReplicas != b.Status.ReadyReplicas || metadataNews(a, b)
+	return !okA || !okB || a.Generation != b.Generation || metadataNews(a, b) || a.Status.ReadyReplicas != b.Status.ReadyReplicas ||
+		a.Status.UpdatedReplicas != b.Status.UpdatedReplicas || a.Status.ObservedGeneration != b.Status.ObservedGeneration
 }
 
 func daemonSetNews(before, after client.Object) bool {

@@ -47,7 +47,6 @@ func Tags() []string {
 	return []string{
 		"gateway", "gateway_namespace",
 		"backend_namespace", "backend_service", "backend_port",
-		"route_kind", "route_namespace", "route",
 	}
 }
 

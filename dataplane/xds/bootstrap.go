@@ -121,7 +121,7 @@ func Bootstrap(p BootstrapParams) []byte {
 		StaticResources: staticResources(p),
 		LayeredRuntime:  layeredRuntime(),
 		OverloadManager: overloadManager(p),
-		StatsConfig:     statsConfig(),
+		StatsConfig:     statsConfig(p.Gateway),
 		// Measurements must be fresh: histograms are merged on each flush.
 		StatsFlushInterval: seconds(1),
 		// Statistics of a cluster come to life with its first request: thousands of idle

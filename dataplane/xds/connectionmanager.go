@@ -14,6 +14,8 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"headgate.dev/headgate/dataplane/graph"
 )
 
 // connectionManager is the HTTP side of a filter chain, hardened as Envoy's guide
@@ -21,7 +23,7 @@ import (
 // break requests that the Gateway API promises to serve: slashes are not merged
 // (S3-like paths hold several), and header names with underscores pass (an HTTPRoute
 // may match them).
-func connectionManager(statPrefix string, routes table) *listenerv3.Filter {
+func connectionManager(statPrefix string, routes table, gw *graph.Gateway) *listenerv3.Filter {
 	return &listenerv3.Filter{
 		Name: "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(&hcmv3.HttpConnectionManager{
@@ -30,6 +32,7 @@ func connectionManager(statPrefix string, routes table) *listenerv3.Filter {
 			RouteSpecifier:                scopedRoutes(),
 			EarlyHeaderMutationExtensions: earlyMutations(routes),
 			HttpFilters:                   httpFilters(routes),
+			AccessLog:                     accessLogs(gw.Key, gw.Proxy.AccessLog),
 			// The client's address is the connection's: nobody in front of the
 			// gateway is trusted to state another.
 			UseRemoteAddress:             boolean(true),

@@ -32,7 +32,7 @@ func Endpoints(key graph.ClusterKey, svc *corev1.Service, endpointSlices []*disc
 		return cla
 	}
 	family := addressFamily(svc, endpointSlices)
-	found := map[netip.AddrPort]corev3.HealthStatus{}
+	found := map[netip.AddrPort]endpoint{}
 	for _, slice := range endpointSlices {
 		if slice.AddressType != family {
 			continue
@@ -84,9 +84,15 @@ func addressFamily(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSl
 	return discoveryv1.AddressTypeIPv4
 }
 
+// endpoint is what is known about an address: its health, and which pod it is, or nil.
+type endpoint struct {
+	health corev3.HealthStatus
+	pod    *corev3.Metadata
+}
+
 // addEndpoint puts an endpoint into found. Slices may repeat an endpoint while
 // Kubernetes moves it between them; the better health wins.
-func addEndpoint(found map[netip.AddrPort]corev3.HealthStatus, e *discoveryv1.Endpoint, port uint16) {
+func addEndpoint(found map[netip.AddrPort]endpoint, e *discoveryv1.Endpoint, port uint16) {
 	ready := deref(e.Conditions.Ready, true)
 	serving := deref(e.Conditions.Serving, ready)
 	terminating := deref(e.Conditions.Terminating, false)
@@ -105,13 +111,13 @@ func addEndpoint(found map[netip.AddrPort]corev3.HealthStatus, e *discoveryv1.En
 			continue // Envoy refuses names here, and with them the whole assignment
 		}
 		at := netip.AddrPortFrom(ip, port)
-		if was, ok := found[at]; !ok || was == corev3.HealthStatus_DRAINING {
-			found[at] = health
+		if was, ok := found[at]; !ok || was.health == corev3.HealthStatus_DRAINING {
+			found[at] = endpoint{health: health, pod: podOf(e)}
 		}
 	}
 }
 
-func sortedEndpoints(found map[netip.AddrPort]corev3.HealthStatus, transport corev1.Protocol) []*endpointv3.LbEndpoint {
+func sortedEndpoints(found map[netip.AddrPort]endpoint, transport corev1.Protocol) []*endpointv3.LbEndpoint {
 	out := make([]*endpointv3.LbEndpoint, 0, len(found))
 	addresses := make([]netip.AddrPort, 0, len(found))
 	for at := range found {
@@ -126,7 +132,8 @@ func sortedEndpoints(found map[netip.AddrPort]corev3.HealthStatus, transport cor
 	}
 	for _, at := range addresses {
 		out = append(out, &endpointv3.LbEndpoint{
-			HealthStatus: found[at],
+			HealthStatus: found[at].health,
+			Metadata:     found[at].pod,
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 				Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 					Protocol:      protocol,

@@ -30,7 +30,7 @@ func httpListener(p port) *listenerv3.Listener {
 	l := listenerOn(p, httpName(p.number))
 	l.FilterChains = []*listenerv3.FilterChain{{
 		Name:    httpName(p.number),
-		Filters: []*listenerv3.Filter{connectionManager(statPrefix("http", p.number), table{name: httpName(p.number)})},
+		Filters: []*listenerv3.Filter{connectionManager(statPrefix("http", p.number), table{name: httpName(p.number)}, p.listeners[0].Gateway)},
 	}}
 	return l
 }

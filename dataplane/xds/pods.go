@@ -18,7 +18,7 @@ import (
 // deleted while it is ready is DRAINING, every other is left out.
 func PodEndpoints(key graph.ClusterKey, pods []*corev1.Pod) *endpointv3.ClusterLoadAssignment {
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: key.Name()}
-	found := map[netip.AddrPort]corev3.HealthStatus{}
+	found := map[netip.AddrPort]endpoint{}
 	for _, pod := range pods {
 		ip, err := netip.ParseAddr(pod.Status.PodIP)
 		if err != nil || !ready(pod) {
@@ -30,8 +30,8 @@ func PodEndpoints(key graph.ClusterKey, pods []*corev1.Pod) *endpointv3.ClusterL
 		}
 		// A pod that is gone may have left its address to another.
 		at := netip.AddrPortFrom(ip, uint16(key.Port))
-		if was, ok := found[at]; !ok || was == corev3.HealthStatus_DRAINING {
-			found[at] = health
+		if was, ok := found[at]; !ok || was.health == corev3.HealthStatus_DRAINING {
+			found[at] = endpoint{health: health, pod: podMetadata(pod.Name, pod.Labels[versionLabel])}
 		}
 	}
 	if len(found) > 0 {

@@ -12,6 +12,7 @@ import (
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -38,11 +39,15 @@ func layerOf(route *graph.Route) string {
 	return layerName(h.Sum32() % runtimeLayers)
 }
 
-// runtimes gives every layer, also the empty ones: a proxy waits for each at its start.
-func runtimes(routes []*graph.Route) map[string]*runtimev3.Runtime {
+// runtimes gives every layer, also the empty ones: a proxy waits for each at its start. The
+// first one has the share of requests that are logged, unless that is all of them.
+func runtimes(routes []*graph.Route, log *v1beta1.AccessLog) map[string]*runtimev3.Runtime {
 	layers := map[string]*runtimev3.Runtime{}
 	for _, name := range RuntimeLayers() {
 		layers[name] = &runtimev3.Runtime{Name: name, Layer: &structpb.Struct{}}
+	}
+	if loggedParts(log) < million {
+		layers[layerName(0)].Layer.Fields = map[string]*structpb.Value{accessLogKey: accessLogShare(log)}
 	}
 	for _, route := range routes {
 		if !route.Running {

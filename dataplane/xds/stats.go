@@ -9,12 +9,13 @@ import (
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // statsConfig names the statistics that exist at all; Envoy's whole list costs a
 // second of its main thread per scrape at 3,000 clusters. The analysis reads the
 // upstream_rq_* and grpc.* series of each cluster by the label envoy_cluster_name.
-func statsConfig() *metricsv3.StatsConfig {
+func statsConfig(gateway types.NamespacedName) *metricsv3.StatsConfig {
 	patterns := &matcherv3.ListStringMatcher{}
 	for _, expression := range []string{
 		// internal. is kept apart: mirrored requests are counted there as well, and
@@ -40,6 +41,7 @@ func statsConfig() *metricsv3.StatsConfig {
 	}
 	return &metricsv3.StatsConfig{
 		UseAllDefaultTags: wrapperspb.Bool(true),
+		StatsTags:         statsTags(gateway),
 		StatsMatcher: &metricsv3.StatsMatcher{
 			StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: patterns},
 		},
@@ -49,6 +51,25 @@ func statsConfig() *metricsv3.StatsConfig {
 			}},
 			Buckets: latencyEdges(),
 		}},
+	}
+}
+
+// statsTags label every statistic with its Gateway, and those of a backend with the parts
+// of its cluster's name. So they mean the same however a proxy is scraped.
+func statsTags(gateway types.NamespacedName) []*metricsv3.TagSpecifier {
+	fixed := func(name, value string) *metricsv3.TagSpecifier {
+		return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_FixedValue{FixedValue: value}}
+	}
+	// The first group is cut out of the name, the second is the value.
+	part := func(name, expression string) *metricsv3.TagSpecifier {
+		return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_Regex{Regex: expression}}
+	}
+	return []*metricsv3.TagSpecifier{
+		fixed("gateway", gateway.Name),
+		fixed("gateway_namespace", gateway.Namespace),
+		part("backend_namespace", `^cluster\.(([^./]+)/)[^./]+/[0-9]+`),
+		part("backend_service", `^cluster\.[^./]+/(([^./]+)/)[0-9]+`),
+		part("backend_port", `^cluster\.[^./]+/[^./]+/(([0-9]+))`),
 	}
 }
 

@@ -18,7 +18,7 @@ func tlsChain(p port, l *graph.Listener) *listenerv3.FilterChain {
 	chain := &listenerv3.FilterChain{
 		Name:             chainName(l),
 		FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: "tls"},
-		Filters:          []*listenerv3.Filter{connectionManager(statPrefix("https", l.Port), p.tableOf(l))},
+		Filters:          []*listenerv3.Filter{connectionManager(statPrefix("https", l.Port), p.tableOf(l), l.Gateway)},
 	}
 	if l.Hostname != "" {
 		chain.FilterChainMatch.ServerNames = []string{l.Hostname}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -32,6 +33,7 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 	}
 	var routes []*graph.Route
 	var client *graph.Certificate
+	var log *v1beta1.AccessLog
 	for _, gw := range g.Gateways {
 		if gw.Key != gateway || !gw.Valid {
 			continue
@@ -39,10 +41,10 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 		for _, p := range portsOf(gw) {
 			snap.addPort(gateway, p)
 		}
-		routes, client = attachedRoutes(gw), gw.ClientCertificate
+		routes, client, log = attachedRoutes(gw), gw.ClientCertificate, gw.Proxy.AccessLog
 	}
 	snap.addClusters(routes, client)
-	for name, runtime := range runtimes(routes) {
+	for name, runtime := range runtimes(routes, log) {
 		snap.Runtimes[name] = runtime
 	}
 	return snap
