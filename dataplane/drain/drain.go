@@ -82,6 +82,8 @@ func drain(ctx context.Context, o Options) (reason string, took time.Duration, e
 	defer ticker.Stop()
 	var start time.Time
 	quiet := false
+	var accepted int64
+	var news time.Duration // when a connection was last seen to be new
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,8 +104,13 @@ func drain(ctx context.Context, o Options) (reason string, took time.Duration, e
 		case err != nil:
 			return "", took, err
 		}
+		if load.accepted != accepted {
+			accepted, news = load.accepted, took
+		}
 		switch {
-		case took < o.Notice:
+		case took-news < o.Notice:
+			// Somebody has not noticed yet that the proxy is leaving: the next connection
+			// would be cut.
 		case load.connections == 0:
 			return "every connection is closed", took, nil
 		case took >= o.DrainTime && load.requests == 0 && quiet:
@@ -114,16 +121,21 @@ func drain(ctx context.Context, o Options) (reason string, took time.Duration, e
 	}
 }
 
-type load struct{ requests, connections int64 }
+// load is what clients have open. A connection that does not speak HTTP, or not to the
+// proxy, counts as a request that runs: nobody can know whether it is idle. Accepted is how
+// many connections there were in all.
+type load struct{ requests, connections, accepted int64 }
 
-// own are the connection managers of the proxy that serve itself.
+// own are the connection managers and listeners of the proxy that serve itself, and
+// what counts a listener's connections a second time, by thread.
 func own(name string) bool {
-	return strings.HasPrefix(name, "http.admin.") || strings.HasPrefix(name, "http.stats.")
+	return strings.HasPrefix(name, "http.admin.") || strings.HasPrefix(name, "http.stats.") ||
+		strings.HasPrefix(name, "listener.admin.") || strings.HasPrefix(name, "listener.stats.") || strings.Contains(name, ".worker_")
 }
 
 // load counts what clients still have open.
 func (o Options) load(ctx context.Context) (load, error) {
-	const filter = `^http\..*\.downstream_(rq|cx)_active$`
+	const filter = `^(http\..*\.downstream_(rq|cx)_active|listener\..*\.downstream_cx_(active|total))$`
 	body, err := o.ask(ctx, http.MethodGet, "/stats?format=json&filter="+url.QueryEscape(filter))
 	if err != nil {
 		return load{}, err
@@ -138,15 +150,23 @@ func (o Options) load(ctx context.Context) (load, error) {
 		return load{}, fmt.Errorf("reading the proxy's statistics: %w", err)
 	}
 	var l load
+	var spokenTo int64
 	for _, s := range answer.Stats {
 		switch {
 		case own(s.Name):
 		case strings.HasSuffix(s.Name, ".downstream_rq_active"):
 			l.requests += s.Value
-		case strings.HasSuffix(s.Name, ".downstream_cx_active"):
+		case strings.HasSuffix(s.Name, ".downstream_cx_total"):
+			l.accepted += s.Value
+		case strings.HasPrefix(s.Name, "http."):
+			spokenTo += s.Value
+		default:
 			l.connections += s.Value
 		}
 	}
+	// The two are not read at the same moment.
+	l.connections = max(l.connections, spokenTo)
+	l.requests += l.connections - spokenTo
 	return l, nil
 }
 

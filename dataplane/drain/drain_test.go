@@ -22,7 +22,11 @@ type admin struct {
 	start time.Time
 	calls []string
 	load  func(elapsed time.Duration) (requests, connections int)
+	// streams are connections that do not speak HTTP, accepted all that ever were.
+	streams, accepted func(elapsed time.Duration) int
 }
+
+func none(time.Duration) int { return 0 }
 
 func (a *admin) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	a.mu.Lock()
@@ -34,10 +38,15 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		return
 	}
-	requests, connections := a.load(time.Since(a.start))
+	elapsed := time.Since(a.start)
+	requests, connections := a.load(elapsed)
 	fmt.Fprintf(w, `{"stats":[
 		{"name":"http.admin.downstream_rq_active","value":1},{"name":"http.admin.downstream_cx_active","value":1},
-		{"name":"http.http-80.downstream_rq_active","value":%d},{"name":"http.http-80.downstream_cx_active","value":%d}]}`, requests, connections)
+		{"name":"listener.admin.downstream_cx_active","value":1},{"name":"listener.stats.downstream_cx_total","value":%d},
+		{"name":"listener.tcp-90.downstream_cx_active","value":%d},{"name":"listener.tcp-90.worker_0.downstream_cx_active","value":%[2]d},
+		{"name":"listener.http-80.downstream_cx_active","value":%d},{"name":"listener.http-80.downstream_cx_total","value":%d},
+		{"name":"http.http-80.downstream_rq_active","value":%d},{"name":"http.http-80.downstream_cx_active","value":%[3]d}]}`,
+		elapsed.Milliseconds(), a.streams(elapsed), connections, a.accepted(elapsed), requests)
 }
 
 // drainWith asks for a drain and gives the answer and how long it took.
@@ -96,7 +105,7 @@ func TestDrain(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			a := &admin{load: tt.load}
+			a := &admin{load: tt.load, streams: none, accepted: none}
 			answer, code, took := drainWith(t, a)
 			if code != http.StatusOK || !strings.Contains(answer, tt.want) {
 				t.Errorf("%d %q, want 200 and %q", code, answer, tt.want)
@@ -108,6 +117,27 @@ func TestDrain(t *testing.T) {
 				t.Errorf("the proxy was told %q, want %q", a.calls, want)
 			}
 		})
+	}
+}
+
+func TestDrainWaitsForWhatItCannotSee(t *testing.T) {
+	const ms = time.Millisecond
+	nothing := func(time.Duration) (int, int) { return 0, 0 }
+	until := func(end time.Duration, value func(time.Duration) int) func(time.Duration) int {
+		return func(d time.Duration) int { return value(min(d, end)) }
+	}
+	a := &admin{load: nothing, streams: none, accepted: until(200*ms, func(d time.Duration) int { return int(d / ms) })}
+	if answer, _, took := drainWith(t, a); !strings.Contains(answer, "closed") || took < 250*ms || took > 450*ms {
+		t.Errorf("with new connections for 200ms it ends after %s with %q; the last load balancer that noticed gets its 60ms too", took, answer)
+	}
+	a = &admin{load: nothing, accepted: none, streams: func(d time.Duration) int {
+		if d > 300*ms {
+			return 0
+		}
+		return 2
+	}}
+	if answer, _, took := drainWith(t, a); !strings.Contains(answer, "closed") || took < 300*ms || took > 480*ms {
+		t.Errorf("with streams open for 300ms it ends after %s with %q", took, answer)
 	}
 }
 
