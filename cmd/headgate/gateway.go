@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"headgate.dev/headgate/controllers/authority"
 	"headgate.dev/headgate/controllers/gateway"
@@ -45,6 +46,9 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 	}
 	changes := gateway.NewChanges()
 	xds := server.New(server.Options{Log: log.WithName("xds"), Identity: keeper.Identity, Notify: changes.Notify})
+	if err := metrics.Registry.Register(server.NewCollector(xds)); err != nil {
+		return fmt.Errorf("registering the configuration server's metrics: %w", err)
+	}
 	if err := mgr.Add(&configurationServer{server: xds, address: o.xdsAddress}); err != nil {
 		return fmt.Errorf("adding the configuration server: %w", err)
 	}
