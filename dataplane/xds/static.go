@@ -107,8 +107,9 @@ func statsListener(p BootstrapParams) *listenerv3.Listener {
 		})
 	}
 	return &listenerv3.Listener{
-		Name:    "stats",
-		Address: everyAddress(p.StatsPort, p.IPv6),
+		Name:       "stats",
+		StatPrefix: "stats", // by which a drain knows that these connections are its own
+		Address:    everyAddress(p.StatsPort, p.IPv6),
 		// Scrapes and probes are served also when the proxy refuses new work.
 		IgnoreGlobalConnLimit: true,
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{

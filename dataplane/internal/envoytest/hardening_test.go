@@ -149,3 +149,32 @@ func TestModifiersDoNotFrameMessages(t *testing.T) {
 		t.Errorf("the backend saw %d requests in one", n)
 	}
 }
+
+// TestADrainCanTellWhoseConnectionsAreOpen: package drain counts connections by the names
+// of the statistics of Envoy's listeners.
+func TestADrainCanTellWhoseConnectionsAreOpen(t *testing.T) {
+	r := newRig(t)
+	port := FreePort(t)
+	r.endpoints("web", NewBackend(t, "web"))
+	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("web", nil, graphtest.Rule("/", graphtest.Backend("web", 1))))))
+	if _, err := r.proxy.Stats("/ready"); err != nil {
+		t.Error(err)
+	}
+	r.do(call{port: port, path: "/"})
+	page, err := r.proxy.Admin(`/stats?filter=^listener\..*\.downstream_cx_total$`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(page) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "listener."), ".")
+		if strings.Contains(line, ".worker_") || strings.Contains(line, ".main_thread.") {
+			continue
+		}
+		if name != "admin" && name != "stats" && name != fmt.Sprintf("http-%d", port) {
+			t.Errorf("the connections of %q are nobody's: %s", name, line)
+		}
+	}
+	if !strings.Contains(page, fmt.Sprintf("listener.http-%d.downstream_cx_total: 1", port)) {
+		t.Errorf("the connection is not counted:\n%s", page)
+	}
+}
