@@ -90,7 +90,7 @@ func (l *late[T]) settle(present map[types.NamespacedName]T, cached func(types.N
 // build makes the graph, with the Services that only seem to be missing. It gives the
 // time after which it has to be made anew, 0 for never.
 func (r *reconciler) build(ctx context.Context, res graph.Resources) (*graph.Graph, time.Duration, error) {
-	g := graph.Build(res)
+	g := r.builder.Build(res)
 	missing := graph.MissingServices(g, res)
 	found := map[types.NamespacedName]bool{}
 	for _, key := range missing {
@@ -104,7 +104,7 @@ func (r *reconciler) build(ctx context.Context, res graph.Resources) (*graph.Gra
 	}
 	due := r.lateServices.settle(res.Services, func(key types.NamespacedName) bool { return res.Services[key] != nil && !found[key] })
 	if len(found) > 0 {
-		g = graph.Build(res)
+		g = r.builder.Build(res)
 	}
 	return g, due, nil
 }

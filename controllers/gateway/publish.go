@@ -42,7 +42,7 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph) error {
 		if !gw.Valid {
 			continue
 		}
-		snapshot := xds.Translate(g, gw.Key)
+		snapshot := r.translator.Translate(g, gw.Key)
 		if err := r.endpoints.ensure(ctx, gw.Key, snapshot.ClusterKeys); err != nil {
 			failures = append(failures, fmt.Errorf("publishing the endpoints of Gateway %s: %w", gw.Key, err))
 			continue
@@ -53,6 +53,7 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph) error {
 	for key := range r.published {
 		if !here[key] {
 			r.options.Server.Withdraw(key)
+			r.translator.Forget(key)
 			r.endpoints.forget(key)
 			delete(r.published, key)
 			delete(r.identities, key)

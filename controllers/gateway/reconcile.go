@@ -24,6 +24,7 @@ import (
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/pki"
 	"headgate.dev/headgate/dataplane/status"
+	"headgate.dev/headgate/dataplane/xds"
 )
 
 // reconciler holds what the passes remember. Only the single worker of its
@@ -45,6 +46,9 @@ type reconciler struct {
 	// lateServices are those that the cache does not have, any more or yet.
 	lateServices *late[*corev1.Service]
 
+	// builder and translator remember what they made in the pass before.
+	builder    graph.Builder
+	translator xds.Translator
 	// graph is that of the last pass over the world.
 	graph *graph.Graph
 	// patience is until when statuses wait for acknowledgements; zero while none wait.

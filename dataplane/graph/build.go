@@ -17,6 +17,11 @@ import (
 // makes each node from its object and what that refers to, and only then links
 // them, so that a node depends on nothing else.
 func Build(r Resources) *Graph {
+	return build(r, func(_ RouteKind, _ client.Object, build func() *Route) *Route { return build() })
+}
+
+// build makes the graph. The node of an HTTPRoute or a GRPCRoute it gets by way of made.
+func build(r Resources, made func(RouteKind, client.Object, func() *Route) *Route) *Graph {
 	refs := references{
 		services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants), proxies: r.ProxyConfigs,
 		configMaps: r.ConfigMaps, trustBundles: r.ClusterTrustBundles, denied: r.Denied, system: r.SystemAuthorities,
@@ -51,14 +56,14 @@ func Build(r Resources) *Graph {
 	for _, key := range sortedKeys(r.GRPCRoutes) {
 		if src := r.GRPCRoutes[key]; src != nil {
 			if of := parents.of(key.Namespace, src.Spec.CommonRouteSpec); len(of) > 0 || anyStatus(src.Status.Parents, r.ControllerName) {
-				g.add(buildGRPCRoute(src, refs), of, r.Namespaces)
+				g.add(made(KindGRPCRoute, src, func() *Route { return buildGRPCRoute(src, refs) }), of, r.Namespaces)
 			}
 		}
 	}
 	for _, key := range sortedKeys(r.HTTPRoutes) {
 		if src := r.HTTPRoutes[key]; src != nil {
 			if of := parents.of(key.Namespace, src.Spec.CommonRouteSpec); len(of) > 0 || anyStatus(src.Status.Parents, r.ControllerName) {
-				g.add(buildHTTPRoute(src, refs), of, r.Namespaces)
+				g.add(made(KindHTTPRoute, src, func() *Route { return buildHTTPRoute(src, refs) }), of, r.Namespaces)
 			}
 		}
 	}

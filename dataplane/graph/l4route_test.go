@@ -19,11 +19,13 @@ func TestListenersOfConnectionsAndDatagrams(t *testing.T) {
 	checkProblems(t, []problemCase{
 		{
 			"one number serves TCP and UDP, and names tell TLS listeners apart",
-			[]string{gateway("- {name: a, port: 53, protocol: UDP}\n- {name: b, port: 53, protocol: TCP}\n" + passthrough + "\n- {name: q, port: 443, protocol: TLS, hostname: q.com, tls: {mode: Passthrough}}")}, nil,
+			[]string{gateway("- {name: a, port: 53, protocol: UDP}\n- {name: b, port: 53, protocol: TCP}\n" + passthrough + "\n- {name: q, port: 443, protocol: TLS, hostname: q.com, tls: {mode: Passthrough}}")},
+			nil,
 		},
 		{
 			"a port that stands for a low one of TCP is free for UDP",
-			[]string{gateway("- {name: b, port: 10080, protocol: UDP}\n" + http)}, nil,
+			[]string{gateway("- {name: b, port: 10080, protocol: UDP}\n" + http)},
+			nil,
 		},
 		{
 			"two TCP listeners on a port both lose",
@@ -74,7 +76,8 @@ func TestRoutesOfConnectionsAndDatagrams(t *testing.T) {
 		},
 		{
 			"bytes go to a port of any appProtocol",
-			[]string{tcp, l4("TCPRoute", "rules: [{backendRefs: [{name: secure, port: 443}]}]")}, nil,
+			[]string{tcp, l4("TCPRoute", "rules: [{backendRefs: [{name: secure, port: 443}]}]")},
+			nil,
 		},
 		{
 			"a TCPRoute on an HTTP listener",

@@ -34,9 +34,10 @@ func routeConfig(name string) *routev3.RouteConfiguration {
 // another. So each listener owns the virtual host of its own hostname even without
 // routes, and what a route has in common with a listener that does not own it is
 // left out. The host of a listener for TLS connections answers nothing over HTTP but 421.
-func virtualHosts(p port) []*routev3.VirtualHost {
+func virtualHosts(p port, m *memory) []*routev3.VirtualHost {
 	var hosts []*routev3.VirtualHost
 	retries := retryUnsent()
+	others := listenersOf(p)
 	for _, l := range p.listeners {
 		if !overHTTP(l) {
 			hosts = append(hosts, &routev3.VirtualHost{
@@ -46,7 +47,10 @@ func virtualHosts(p port) []*routev3.VirtualHost {
 		}
 		byHost := attachmentsByHost(l)
 		for _, host := range ownedHosts(p, l) {
-			hosts = append(hosts, virtualHost(p, l, host, byHost, retries))
+			part := listenerPart{id: l.ID(), hostname: l.Hostname, port: l.Port, protocol: l.Protocol, others: others}
+			hosts = append(hosts, m.host(scopeName(p.name(), host), part, partsFor(host, byHost), func() *routev3.VirtualHost {
+				return virtualHost(p, l, host, byHost, retries)
+			}))
 		}
 	}
 	sortHosts(hosts)
@@ -55,7 +59,7 @@ func virtualHosts(p port) []*routev3.VirtualHost {
 
 func virtualHost(p port, l *graph.Listener, host string, byHost map[string][]ranked, retries *routev3.RetryPolicy) *routev3.VirtualHost {
 	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}, RetryPolicy: retries}
-	if p.kind == portTLS && len(p.listeners) > 1 {
+	if guarded(p) {
 		vh.Routes = append(vh.Routes, misdirected(p, l))
 	}
 	entries := entriesFor(host, byHost)
@@ -63,8 +67,28 @@ func virtualHost(p port, l *graph.Listener, host string, byHost map[string][]ran
 	for _, e := range entries {
 		vh.Routes = append(vh.Routes, routesOf(l, host, e)...)
 	}
+	if exact(host) {
+		// Without a route the filters that lead to the wildcards would not know that they are
+		// switched off, and lead the request to one that another listener may own.
+		vh.Routes = append(vh.Routes, &routev3.Route{Name: unmatchedName, Match: everything(), Action: directResponse(404)})
+	}
 	return vh
 }
+
+// listenersOf names the listeners of a port where requests can be misdirected among them.
+func listenersOf(p port) string {
+	if !guarded(p) {
+		return ""
+	}
+	var names strings.Builder
+	for _, l := range p.listeners {
+		names.WriteString(l.ID() + " " + l.Hostname + "\n")
+	}
+	return names.String()
+}
+
+// guarded tells whether requests on a port can be misdirected.
+func guarded(p port) bool { return p.kind == portTLS && len(p.listeners) > 1 }
 
 // ownedHosts is the sorted hostnames that are served by l and by no more specific
 // listener of the port.

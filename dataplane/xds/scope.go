@@ -92,26 +92,26 @@ const (
 )
 
 // scopes gives the scopes of a port, by name. The one of wildcards is always there.
-func scopes(tableName string, hosts []*routev3.VirtualHost) map[string]*routev3.ScopedRouteConfiguration {
+func scopes(tableName string, hosts []*routev3.VirtualHost, m *memory) map[string]*routev3.ScopedRouteConfiguration {
 	out := map[string]*routev3.ScopedRouteConfiguration{}
-	rest := scope(tableName, anyHost)
+	var rest []*routev3.VirtualHost
 	for _, vh := range hosts {
 		if !exact(vh.Name) {
-			rest.RouteConfiguration.VirtualHosts = append(rest.RouteConfiguration.VirtualHosts, vh)
+			rest = append(rest, vh)
 			continue
 		}
-		own := scope(tableName, vh.Name)
-		own.RouteConfiguration.TypedPerFilterConfig = map[string]*anypb.Any{}
-		for _, name := range []string{filterAnyScope, filterNewScope, filterLowerCase} {
-			own.RouteConfiguration.TypedPerFilterConfig[name] = toAny(&routev3.FilterConfig{Disabled: true})
-		}
-		// Without a route the filters above would not know that they are switched off, and
-		// lead the request to wildcards that another listener may own.
-		vh.Routes = append(vh.Routes, &routev3.Route{Name: unmatchedName, Match: everything(), Action: directResponse(404)})
-		own.RouteConfiguration.VirtualHosts = []*routev3.VirtualHost{vh}
-		out[own.Name] = own
+		name := scopeName(tableName, vh.Name)
+		out[name] = m.scope(name, []*routev3.VirtualHost{vh}, func() *routev3.ScopedRouteConfiguration {
+			own := scope(tableName, vh.Name)
+			own.RouteConfiguration.TypedPerFilterConfig = map[string]*anypb.Any{}
+			for _, filter := range []string{filterAnyScope, filterNewScope, filterLowerCase} {
+				own.RouteConfiguration.TypedPerFilterConfig[filter] = toAny(&routev3.FilterConfig{Disabled: true})
+			}
+			return own
+		})
 	}
-	out[rest.Name] = rest
+	name := scopeName(tableName, anyHost)
+	out[name] = m.scope(name, rest, func() *routev3.ScopedRouteConfiguration { return scope(tableName, anyHost) })
 	return out
 }
 

@@ -20,6 +20,10 @@ import (
 // what is not valid below it is left out or answers 500, as the Gateway API asks.
 // Equal graphs give equal bytes.
 func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
+	return translate(g, gateway, &memory{})
+}
+
+func translate(g *graph.Graph, gateway types.NamespacedName, m *memory) Snapshot {
 	snap := Snapshot{
 		Gateway:     gateway,
 		Listeners:   map[string]proto.Message{},
@@ -39,11 +43,11 @@ func Translate(g *graph.Graph, gateway types.NamespacedName) Snapshot {
 			continue
 		}
 		for _, p := range portsOf(gw) {
-			snap.addPort(gateway, p)
+			snap.addPort(gateway, p, m)
 		}
 		routes, client, log = attachedRoutes(gw), gw.ClientCertificate, gw.Proxy.AccessLog
 	}
-	snap.addClusters(routes, client)
+	snap.addClusters(routes, client, m)
 	for name, runtime := range runtimes(routes, log) {
 		snap.Runtimes[name] = runtime
 	}
@@ -132,10 +136,10 @@ func (p port) tableOf(l *graph.Listener) table {
 	return table{name: p.name(), listener: l.ID()}
 }
 
-func (s *Snapshot) addPort(gateway types.NamespacedName, p port) {
+func (s *Snapshot) addPort(gateway types.NamespacedName, p port, m *memory) {
 	switch p.kind {
 	case portTLS:
-		s.addTLSPort(p)
+		s.addTLSPort(p, m)
 	case portTCP:
 		s.Listeners[tcpName(p.number)] = tcpListener(p)
 		s.Filters[tcpName(p.number)] = tcpFilter(p)
@@ -146,23 +150,23 @@ func (s *Snapshot) addPort(gateway types.NamespacedName, p port) {
 		s.Mixes[cluster] = mix(cluster, datagramRoute(p))
 	default:
 		s.Listeners[p.name()] = httpListener(p)
-		s.addScopes(p)
+		s.addScopes(p, m)
 	}
 }
 
 // addScopes adds the routes of a port's listeners that speak HTTP.
-func (s *Snapshot) addScopes(p port) {
+func (s *Snapshot) addScopes(p port, m *memory) {
 	if !slices.ContainsFunc(p.listeners, overHTTP) {
 		return
 	}
-	for name, scope := range scopes(p.name(), virtualHosts(p)) {
+	for name, scope := range scopes(p.name(), virtualHosts(p, m), m) {
 		s.Routes[name] = scope
 	}
 }
 
-func (s *Snapshot) addTLSPort(p port) {
+func (s *Snapshot) addTLSPort(p port, m *memory) {
 	s.Listeners[p.name()] = httpsListener(p)
-	s.addScopes(p)
+	s.addScopes(p, m)
 	for _, l := range p.listeners {
 		if !overHTTP(l) {
 			for _, n := range serverNames(p, l) {
@@ -175,7 +179,7 @@ func (s *Snapshot) addTLSPort(p port) {
 
 // addClusters adds the upstreams of the routes. Client is the certificate that the
 // Gateway shows to backends.
-func (s *Snapshot) addClusters(routes []*graph.Route, client *graph.Certificate) {
+func (s *Snapshot) addClusters(routes []*graph.Route, client *graph.Certificate, m *memory) {
 	for _, route := range routes {
 		for _, up := range upstreams(route) {
 			name := up.key.Name()
@@ -186,7 +190,7 @@ func (s *Snapshot) addClusters(routes []*graph.Route, client *graph.Certificate)
 			if _, known := s.Clusters[name]; known {
 				continue
 			}
-			s.Clusters[name] = cluster(up, client)
+			s.Clusters[name] = m.cluster(up, client)
 			if up.host == "" {
 				s.ClusterKeys[name] = up.key
 			}
