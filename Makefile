@@ -88,7 +88,7 @@ bench-verdict: ## Simulate releases: false rollbacks, requests until a verdict, 
 .PHONY: bench-xds
 bench-xds: ## What a change costs at 10, 500 and 5,000 routes, with a real Envoy (ENVOY=its program)
 	go test -run '^$$' -bench 'WeightChange|RouteAdded' -benchtime 40x ./dataplane/internal/envoytest
-	go test -run '^$$' -bench 'Build|Translate' -benchmem ./dataplane/graph ./dataplane/xds
+	go test -run '^$$' -bench 'Build|Translate|ChangeOfOne' -benchmem ./dataplane/graph ./dataplane/xds
 
 ##@ Clean up
 
