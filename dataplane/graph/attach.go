@@ -30,6 +30,7 @@ func (g *Graph) add(route *Route, parents []*Parent, namespaces map[string]*core
 		p.attach(route, labels, attached)
 	}
 	route.Parents = parents
+	route.passThrough()
 	g.Routes = append(g.Routes, route)
 }
 

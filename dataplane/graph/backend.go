@@ -100,9 +100,10 @@ func (b *Backend) find(field string, kind RouteKind, namespace string, ref gwv1.
 func (b *Backend) speak(field string, kind RouteKind, service types.NamespacedName, port corev1.ServicePort, refs references) *Problem {
 	protocol, secure, ok := upstreamProtocol(kind, deref(port.AppProtocol, ""))
 	policy := refs.policies.of(service, port.Name)
-	if kind != KindHTTPRoute && kind != KindGRPCRoute {
-		policy = nil // bytes are passed on as they come
+	if kind == KindUDPRoute {
+		policy = nil // there is no TLS of datagrams
 	}
+	b.setProtocol(protocol, policy != nil)
 	switch {
 	case !ok:
 		p := backendProtocolUnsupported(field, service, *port.AppProtocol, kind)
@@ -111,12 +112,11 @@ func (b *Backend) speak(field string, kind RouteKind, service types.NamespacedNa
 		p := backendWithoutTLS(field, service, *port.AppProtocol)
 		return &p
 	case policy != nil && policy.tls == nil:
-		p := backendTLSInvalid(field, policy.Key)
+		p := backendTLSInvalid(field, policy.Key, kind)
 		return &p
 	case policy != nil:
 		b.TLS = policy.tls
 	}
-	b.Cluster.Protocol = protocol
 	return nil
 }
 

@@ -172,7 +172,7 @@ func (g *Graph) linkPolicies(all []*BackendTLSPolicy, controllerName string) {
 	for _, route := range g.Routes {
 		for _, service := range route.services() {
 			for _, parent := range route.Parents {
-				if !parent.Accepted {
+				if through, _ := route.passes([]*Parent{parent}); through || !parent.Accepted {
 					continue
 				}
 				if used[service] == nil {

@@ -287,7 +287,10 @@ type Backend struct {
 	// Empty means that its endpoints are known.
 	Host string
 	// Budget bounds its retries; nil leaves them to the routes.
-	Budget   *RetryBudget
+	Budget *RetryBudget
+	// Through gets the connections whose TLS is passed through, which is never put into
+	// another one, whether the rest is valid or not. Nil: there are none, or Cluster gets them.
+	Through  *ClusterKey
 	Filters  Filters
 	Valid    bool
 	Problems []Problem
@@ -329,6 +332,8 @@ const (
 	UpstreamWebSocket UpstreamProtocol = "ws"
 	// UpstreamTCP is bytes, whatever the appProtocol, for TLSRoutes and TCPRoutes.
 	UpstreamTCP UpstreamProtocol = "tcp"
+	// UpstreamSecureTCP is bytes in TLS of the proxies' own, because a BackendTLSPolicy asks for it.
+	UpstreamSecureTCP UpstreamProtocol = "tls"
 	// UpstreamUDP is datagrams.
 	UpstreamUDP UpstreamProtocol = "udp"
 )

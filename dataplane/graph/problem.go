@@ -248,10 +248,14 @@ func backendWithoutTLS(field string, service types.NamespacedName, protocol stri
 		"%s: Service %s has appProtocol %q, but nothing says whose certificate it must show: create a BackendTLSPolicy for it", field, service, protocol)
 }
 
-func backendTLSInvalid(field string, policy types.NamespacedName) Problem {
+func backendTLSInvalid(field string, policy types.NamespacedName, kind RouteKind) Problem {
+	outcome := "answered with 500"
+	if kind == KindTLSRoute || kind == KindTCPRoute {
+		outcome = "closed"
+	}
 	return Problem{
 		Condition: string(gwv1.RouteConditionResolvedRefs), Reason: v1beta1.ReasonInvalidBackendTLS,
-		Message: fmt.Sprintf("%s: BackendTLSPolicy %s cannot be followed, so that its share is answered with 500: see its status", field, policy),
+		Message: fmt.Sprintf("%s: BackendTLSPolicy %s cannot be followed, so that its share is %s: see its status", field, policy, outcome),
 	}
 }
 

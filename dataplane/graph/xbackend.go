@@ -139,7 +139,8 @@ func (b *Backend) resolveXBackend(field string, kind RouteKind, namespace string
 		p := xbackendProtocolUnsupported(field, key, string(*x.Source.Spec.Protocol), kind)
 		return &p
 	}
-	b.Cluster.Protocol, b.Host, b.TLS = protocol, x.host, x.tls
+	b.setProtocol(protocol, x.tls != nil)
+	b.Host, b.TLS = x.host, x.tls
 	b.Filters.Session = x.session
 	return nil
 }

@@ -54,7 +54,7 @@ func cluster(up upstream, client *graph.Certificate) *clusterv3.Cluster {
 			},
 		},
 	}
-	if key.Protocol != graph.UpstreamTCP {
+	if overHTTPTo(key.Protocol) {
 		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": toAny(protocolOptions(key.Protocol)),
 		}
@@ -69,6 +69,10 @@ func cluster(up upstream, client *graph.Certificate) *clusterv3.Cluster {
 		c.TransportSocket = upstreamSocket(up.tls, client, alpnOf(key.Protocol)...)
 	}
 	return c
+}
+
+func overHTTPTo(protocol graph.UpstreamProtocol) bool {
+	return protocol != graph.UpstreamTCP && protocol != graph.UpstreamSecureTCP
 }
 
 func protocolOptions(protocol graph.UpstreamProtocol) *httpv3.HttpProtocolOptions {

@@ -42,10 +42,10 @@ func tcpListener(p port) *listenerv3.Listener {
 func tcpFilter(p port) proto.Message {
 	for _, a := range p.listeners[0].Attachments {
 		if a.Route.Kind == graph.KindTCPRoute {
-			return connectionFilter(tcpName(p.number), a.Route)
+			return connectionFilter(tcpName(p.number), a.Route, false)
 		}
 	}
-	return connectionFilter(tcpName(p.number), nil)
+	return connectionFilter(tcpName(p.number), nil, false)
 }
 
 // namedFilter is a filter that comes as a resource of that name.
@@ -59,27 +59,42 @@ func namedFilter(name string) *listenerv3.Filter {
 	}
 }
 
-// connectionFilter brings connections to the backends of a route; without a route it
-// closes them.
-func connectionFilter(name string, route *graph.Route) *corev3.TypedExtensionConfig {
+// connectionFilter brings connections to the backends of a route, with their TLS passed
+// through or without; without a route it closes them.
+func connectionFilter(name string, route *graph.Route, through bool) *corev3.TypedExtensionConfig {
 	filter := &tcpproxyv3.TcpProxy{StatPrefix: "none", ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: nowhere}}
 	if route != nil {
 		filter.StatPrefix = routeName(route)
-		toShares(filter, connectionShares(route))
+		toShares(filter, connectionShares(route, through))
 	}
 	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: toAny(filter)}
 }
 
 // connectionShares are the shares of a route that get anything. One that is not valid
 // names a cluster that does not exist, so that its connections are closed.
-func connectionShares(route *graph.Route) []share {
+func connectionShares(route *graph.Route, through bool) []share {
 	var shares []share
 	for _, rule := range route.Rules {
+		if rule.Valid && through {
+			rule = passedThrough(rule)
+		}
 		if rule.Valid {
 			shares = append(shares, sharesOf(rule)...)
 		}
 	}
 	return slices.DeleteFunc(shares, func(s share) bool { return s.weight == 0 })
+}
+
+// passedThrough is a rule as it is for connections whose TLS is not ended.
+func passedThrough(rule *graph.Rule) *graph.Rule {
+	out := *rule
+	out.Backends = slices.Clone(rule.Backends)
+	for i, b := range out.Backends {
+		if b.Through != nil {
+			out.Backends[i] = &graph.Backend{Weight: b.Weight, Cluster: *b.Through, Valid: true}
+		}
+	}
+	return &out
 }
 
 func toShares(filter *tcpproxyv3.TcpProxy, shares []share) {

@@ -170,7 +170,7 @@ func (s *Snapshot) addTLSPort(p port, m *memory) {
 	for _, l := range p.listeners {
 		if !overHTTP(l) {
 			for _, n := range serverNames(p, l) {
-				s.Filters[n.filterName()] = connectionFilter(n.filterName(), n.route)
+				s.Filters[n.filterName()] = connectionFilter(n.filterName(), n.route, len(l.Certificates) == 0)
 			}
 		}
 		maps.Copy(s.Secrets, downstreamSecrets(l))
@@ -211,6 +211,11 @@ func upstreams(route *graph.Route) []upstream {
 		for _, b := range rule.Backends {
 			if b.Valid {
 				ups = append(append(ups, upstreamOf(b)), asked(b.Filters)...)
+			}
+			if b.Through != nil {
+				up := upstreamOf(b)
+				up.key, up.tls = *b.Through, nil
+				ups = append(ups, up)
 			}
 		}
 		for _, m := range rule.Mirrors {

@@ -101,7 +101,7 @@ func mix(name string, route *graph.Route) *endpointv3.ClusterLoadAssignment {
 	if route == nil {
 		return cla
 	}
-	for _, s := range connectionShares(route) {
+	for _, s := range connectionShares(route, false) {
 		locality := &corev3.Locality{SubZone: s.cluster}
 		if !s.valid {
 			locality.Zone = lostZone

@@ -78,11 +78,14 @@ func nameMatchers(names []graph.CertificateName) []*tlsv3.SubjectAltNameMatcher 
 	return out
 }
 
-// alpnOf is what the proxies offer in the handshake with an HTTP backend. It must be said,
-// because servers with several protocols choose by it.
+// alpnOf is what the proxies offer in the handshake with a backend. For HTTP it must be said,
+// because servers with several protocols choose by it; of other bytes the proxies do not know what they are.
 func alpnOf(protocol graph.UpstreamProtocol) []string {
-	if protocol == graph.UpstreamH2C {
+	switch protocol {
+	case graph.UpstreamH2C:
 		return []string{"h2"}
+	case graph.UpstreamSecureTCP:
+		return nil
 	}
 	return []string{"http/1.1"}
 }
