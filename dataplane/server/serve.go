@@ -34,7 +34,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		return errors.New("serving proxies: Options.Identity is needed, proxies are not served without TLS")
 	}
 	grpcServer := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(tlsConfig(s.options.Identity))),
+		grpc.Creds(expiring{TransportCredentials: credentials.NewTLS(tlsConfig(s.options.Identity)), log: s.options.Log}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),

@@ -44,6 +44,8 @@ type World struct {
 	Server    *server.Server
 	// Port is where the server listens; it survives StopServer and StartServer.
 	Port uint32
+	// ProxyIssued is when the certificates of proxies were issued; nil for now.
+	ProxyIssued func() time.Time
 
 	notified chan struct{}
 	stop     context.CancelFunc
@@ -206,7 +208,11 @@ func (w *World) StartProxyOn(gateway types.NamespacedName, ipv6 bool) *Proxy {
 // WriteCertificates gives the proxy a new certificate that names a gateway.
 func (w *World) WriteCertificates(p *Proxy, gateway types.NamespacedName) {
 	w.TB.Helper()
-	pair, err := pki.NewProxy(w.Authority, gateway, time.Now(), rand.Reader)
+	issued := time.Now
+	if w.ProxyIssued != nil {
+		issued = w.ProxyIssued
+	}
+	pair, err := pki.NewProxy(w.Authority, gateway, issued(), rand.Reader)
 	if err != nil {
 		w.TB.Fatal(err)
 	}

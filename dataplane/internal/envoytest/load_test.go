@@ -5,6 +5,7 @@ package envoytest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,9 @@ import (
 type load struct {
 	tb           testing.TB
 	sent, failed atomic.Int64
+	// connected counts the clients that have an answer.
+	connected    atomic.Int64
+	url          string
 	mu           sync.Mutex
 	firstFailure string
 	byBackend    map[string]int
@@ -30,15 +34,22 @@ type load struct {
 }
 
 // startLoad begins with 8 connections and about 800 requests a second in all.
-func startLoad(tb testing.TB, port uint32) *load {
+func startLoad(tb testing.TB, port uint32) *load { return startLoadOver(tb, port, nil) }
+
+// startLoadOver sends over TLS, unless config is nil.
+func startLoadOver(tb testing.TB, port uint32, config *tls.Config) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{tb: tb, byBackend: map[string]int{}, cancel: cancel}
+	l := &load{tb: tb, byBackend: map[string]int{}, cancel: cancel, url: "http://example.com/"}
+	if config != nil {
+		l.url = "https://example.com/"
+	}
 	for i := range 8 {
 		protocols := new(http.Protocols)
 		protocols.SetHTTP1(i%2 == 0)
-		protocols.SetUnencryptedHTTP2(i%2 == 1)
+		protocols.SetUnencryptedHTTP2(i%2 == 1 && config == nil)
+		protocols.SetHTTP2(i%2 == 1 && config != nil)
 		transport := &http.Transport{
-			Protocols: protocols, MaxIdleConnsPerHost: 1,
+			Protocols: protocols, MaxIdleConnsPerHost: 1, TLSClientConfig: config.Clone(),
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, network, Address(uint32(graph.ProxyPort(int32(port)))))
 			},
@@ -54,18 +65,21 @@ func (l *load) run(ctx context.Context, client *http.Client) {
 	defer client.CloseIdleConnections()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	for {
+	for first := true; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			l.one(client)
+			if l.one(client); first {
+				l.connected.Add(1)
+				first = false
+			}
 		}
 	}
 }
 
 func (l *load) one(client *http.Client) {
-	answer, err := client.Get("http://example.com/")
+	answer, err := client.Get(l.url)
 	failure := ""
 	backend := ""
 	if err != nil {

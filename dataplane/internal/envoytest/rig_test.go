@@ -49,6 +49,8 @@ type call struct {
 	port               uint32
 	sni                string // with TLS if not empty
 	http2              bool
+	// certificate is what the client shows, whatever it is asked for; nil: none.
+	certificate *graph.Certificate
 }
 
 type answer struct {
@@ -78,6 +80,13 @@ func send(c call) (answer, error) {
 	if c.sni != "" {
 		scheme = "https"
 		transport.TLSClientConfig = &tls.Config{ServerName: c.sni, InsecureSkipVerify: true}
+		if c.certificate != nil {
+			pair, err := tls.X509KeyPair(c.certificate.Cert, c.certificate.Key)
+			if err != nil {
+				return answer{}, err
+			}
+			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		}
 		transport.Protocols.SetHTTP2(c.http2)
 	} else {
 		transport.Protocols.SetUnencryptedHTTP2(c.http2)
