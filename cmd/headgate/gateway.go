@@ -58,6 +58,7 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 		IPv6:       o.ipv6(),
 		ProxyImage: o.proxyImage, HeadgateImage: o.headgateImage,
 		SystemAuthorities: systemAuthorities(),
+		ExternalNames:     o.externalNames,
 		Now:               time.Now, Rand: rand.Reader,
 	})
 }

@@ -39,6 +39,7 @@ type options struct {
 	xdsService     string
 	proxyImage     string
 	headgateImage  string
+	externalNames  bool
 }
 
 // bind declares the flags. Defaults that come from the pod arrive through env,
@@ -62,6 +63,7 @@ func (o *options) bind(f *pflag.FlagSet, env func(string) string) {
 	f.StringVar(&o.xdsAddress, "xds-bind-address", ":18000", "address on which proxies are configured")
 	f.StringVar(&o.xdsService, "xds-service", "headgate-xds", "Service in Headgate's namespace that leads proxies to the leader")
 	f.StringVar(&o.proxyImage, "proxy-image", "envoyproxy/envoy:distroless-v1.40.0", "image of the proxies")
+	f.BoolVar(&o.externalNames, "external-name-services", false, "let routes send to Services of type ExternalName: who may create a Service can then send requests to any host that the proxies reach")
 	f.StringVar(&o.headgateImage, "headgate-image", "", "image of Headgate itself, used by the proxies' shutdown sidecar; required with --gateway-enabled")
 }
 

@@ -64,6 +64,9 @@ type Options struct {
 	// SystemAuthorities are the well-known certificate authorities, see
 	// graph.SystemAuthorities; empty when the image has none.
 	SystemAuthorities []byte
+	// ExternalNames lets routes send to Services of type ExternalName. Who may create a
+	// Service can then send requests to any host that the proxies reach.
+	ExternalNames bool
 	// Now and Rand are the clock and the randomness of certificates.
 	Now  func() time.Time
 	Rand io.Reader

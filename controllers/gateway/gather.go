@@ -38,6 +38,7 @@ func (r *reconciler) gather(ctx context.Context) (graph.Resources, error) {
 	}
 	r.needed.fill(&res, wanted)
 	res.SystemAuthorities = r.options.SystemAuthorities
+	res.ExternalNames = r.options.ExternalNames
 	return res, nil
 }
 

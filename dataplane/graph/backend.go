@@ -76,8 +76,7 @@ func (b *Backend) find(field string, kind RouteKind, namespace string, ref gwv1.
 		p := backendNotFound(field, key)
 		return &p
 	case service.Spec.Type == corev1.ServiceTypeExternalName:
-		p := backendExternalName(field, key)
-		return &p
+		return b.resolveExternalName(field, kind, key, service, ref, refs)
 	case ref.Port == nil:
 		p := backendPortMissing(field)
 		return &p

@@ -90,8 +90,14 @@ func buildPolicy(src *gwv1.BackendTLSPolicy, refs references) *BackendTLSPolicy 
 		p.Problems = append(p.Problems, policyInvalid("spec.options has %q, which is not known: remove it", option))
 	}
 	tls := &UpstreamTLS{ServerName: strings.ToLower(string(src.Spec.Validation.Hostname))}
-	p.Problems = append(p.Problems, tls.readNames(src.Spec.Validation)...)
-	p.Problems = append(p.Problems, tls.readTrust(src, refs)...)
+	p.Problems = append(p.Problems, tls.readNames("spec.validation", src.Spec.Validation)...)
+	failures, problems := tls.readTrust("spec.validation", "BackendTLSPolicy", src.Namespace, src.Spec.Validation, refs)
+	for _, f := range failures {
+		p.Problems = append(p.Problems, f.problem(string(gwv1.BackendTLSPolicyConditionResolvedRefs),
+			string(gwv1.BackendTLSPolicyReasonInvalidKind), string(gwv1.BackendTLSPolicyReasonInvalidCACertificateRef), string(gwv1.BackendTLSPolicyReasonInvalidCACertificateRef)))
+	}
+	p.Problems = append(p.Problems, problems...)
+	tls.Trust.Name = cmp.Or(tls.Trust.Name, "policy/"+src.Namespace+"/"+src.Name)
 	if !Has(p.Problems, string(gwv1.PolicyConditionAccepted)) {
 		p.tls = tls
 	}
@@ -109,10 +115,10 @@ func hasPort(service *corev1.Service, name string) bool {
 
 // readNames reads whose certificate the backend must show: that of the hostname, or,
 // where other names are given, one of those and not the hostname.
-func (t *UpstreamTLS) readNames(src gwv1.BackendTLSPolicyValidation) []Problem {
+func (t *UpstreamTLS) readNames(field string, src gwv1.BackendTLSPolicyValidation) []Problem {
 	var problems []Problem
 	if !validHostname(t.ServerName) || strings.HasPrefix(t.ServerName, "*") {
-		problems = append(problems, policyInvalid("spec.validation.hostname is %q: write a DNS name such as shop.example.com", src.Hostname))
+		problems = append(problems, policyInvalid("%s.hostname is %q: write a DNS name such as shop.example.com", field, src.Hostname))
 	}
 	for i, name := range src.SubjectAltNames {
 		host := strings.ToLower(string(name.Hostname))
@@ -120,13 +126,13 @@ func (t *UpstreamTLS) readNames(src gwv1.BackendTLSPolicyValidation) []Problem {
 		case name.Type == gwv1.HostnameSubjectAltNameType && validHostname(host):
 			t.Names = append(t.Names, CertificateName{Value: host})
 		case name.Type == gwv1.HostnameSubjectAltNameType:
-			problems = append(problems, policyInvalid("spec.validation.subjectAltNames[%d].hostname is %q: write a DNS name such as shop.example.com or *.example.com", i, name.Hostname))
+			problems = append(problems, policyInvalid("%s.subjectAltNames[%d].hostname is %q: write a DNS name such as shop.example.com or *.example.com", field, i, name.Hostname))
 		case name.Type == gwv1.URISubjectAltNameType && name.URI != "":
 			t.Names = append(t.Names, CertificateName{URI: true, Value: string(name.URI)})
 		case name.Type == gwv1.URISubjectAltNameType:
-			problems = append(problems, policyInvalid("spec.validation.subjectAltNames[%d].uri is missing", i))
+			problems = append(problems, policyInvalid("%s.subjectAltNames[%d].uri is missing", field, i))
 		default:
-			problems = append(problems, policyInvalid("spec.validation.subjectAltNames[%d].type is %q: write Hostname or URI", i, name.Type))
+			problems = append(problems, policyInvalid("%s.subjectAltNames[%d].type is %q: write Hostname or URI", field, i, name.Type))
 		}
 	}
 	if len(src.SubjectAltNames) == 0 {
@@ -135,34 +141,34 @@ func (t *UpstreamTLS) readNames(src gwv1.BackendTLSPolicyValidation) []Problem {
 	return problems
 }
 
-// readTrust reads who must have signed the backend's certificate.
-func (t *UpstreamTLS) readTrust(src *gwv1.BackendTLSPolicy, refs references) []Problem {
-	validation := src.Spec.Validation
-	if wellKnown := deref(validation.WellKnownCACertificates, ""); wellKnown != "" && len(validation.CACertificateRefs) == 0 {
+// readTrust reads who must have signed the backend's certificate. What is read of the
+// objects that the kind in the namespace refers to gets a name from the caller.
+func (t *UpstreamTLS) readTrust(field, kind, namespace string, src gwv1.BackendTLSPolicyValidation, refs references) ([]failure, []Problem) {
+	if wellKnown := deref(src.WellKnownCACertificates, ""); wellKnown != "" && len(src.CACertificateRefs) == 0 {
 		switch {
 		case wellKnown != gwv1.WellKnownCACertificatesSystem:
-			return []Problem{policyInvalid("spec.validation.wellKnownCACertificates is %q: write System, or name the authorities in caCertificateRefs", wellKnown)}
+			return nil, []Problem{policyInvalid("%s.wellKnownCACertificates is %q: write System, or name the authorities in caCertificateRefs", field, wellKnown)}
 		case len(refs.system) == 0:
-			return []Problem{policyInvalid("spec.validation.wellKnownCACertificates is System, but Headgate's image holds no system certificates: name the authorities in caCertificateRefs")}
+			return nil, []Problem{policyInvalid("%s.wellKnownCACertificates is System, but Headgate's image holds no system certificates: name the authorities in caCertificateRefs", field)}
 		}
 		t.Trust = TrustBundle{Name: "system", PEM: refs.system}
-		return nil
+		return nil, nil
 	}
+	bundle, failures := refs.authorities(field+".caCertificateRefs", kind, namespace, authorityRefs(src))
+	t.Trust.PEM = bundle
+	if len(bundle) == 0 {
+		return failures, []Problem{policyWithoutAuthority(field)}
+	}
+	return failures, nil
+}
+
+// authorityRefs are what a validation names, all in the namespace where it stands.
+func authorityRefs(src gwv1.BackendTLSPolicyValidation) []gwv1.ObjectReference {
 	var list []gwv1.ObjectReference
-	for _, ref := range validation.CACertificateRefs {
+	for _, ref := range src.CACertificateRefs {
 		list = append(list, gwv1.ObjectReference{Group: ref.Group, Kind: ref.Kind, Name: ref.Name})
 	}
-	bundle, failures := refs.authorities("spec.validation.caCertificateRefs", "BackendTLSPolicy", src.Namespace, list)
-	var problems []Problem
-	for _, f := range failures {
-		problems = append(problems, f.problem(string(gwv1.BackendTLSPolicyConditionResolvedRefs),
-			string(gwv1.BackendTLSPolicyReasonInvalidKind), string(gwv1.BackendTLSPolicyReasonInvalidCACertificateRef), string(gwv1.BackendTLSPolicyReasonInvalidCACertificateRef)))
-	}
-	if len(bundle) == 0 {
-		problems = append(problems, policyWithoutAuthority())
-	}
-	t.Trust = TrustBundle{Name: "policy/" + src.Namespace + "/" + src.Name, PEM: bundle}
-	return problems
+	return list
 }
 
 // linkPolicies finds the Gateways that each policy concerns, and gives the policies that

@@ -25,6 +25,7 @@ func build(r Resources, made func(RouteKind, client.Object, func() *Route) *Rout
 	refs := references{
 		services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants), proxies: r.ProxyConfigs,
 		configMaps: r.ConfigMaps, trustBundles: r.ClusterTrustBundles, denied: r.Denied, system: r.SystemAuthorities,
+		externalNames: r.ExternalNames,
 	}
 	var policies []*BackendTLSPolicy
 	policies, refs.policies = buildPolicies(r.BackendTLSPolicies, refs)

@@ -56,6 +56,8 @@ type Resources struct {
 	// SystemAuthorities is the bundle of well-known authorities, see SystemAuthorities; empty
 	// when there is none.
 	SystemAuthorities []byte
+	// ExternalNames lets routes send to Services of type ExternalName.
+	ExternalNames bool
 
 	BackendTLSPolicies      map[types.NamespacedName]*gwv1.BackendTLSPolicy
 	XBackends               map[types.NamespacedName]*gwxv1alpha1.XBackend

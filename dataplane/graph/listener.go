@@ -72,7 +72,8 @@ func buildListener(gw *Gateway, set *ListenerSet, src gwv1.Listener, ports map[i
 			"hostname is %q: write a DNS name such as shop.example.com or *.example.com", l.Hostname))
 	}
 	if f := src.Filters; f != nil && len(f.Requests) > 0 {
-		l.Problems = append(l.Problems, listenerValueUnsupported("filters are not supported: remove them"))
+		l.Problems = append(l.Problems, listenerValueUnsupported(
+			"filters.requests[0] is of type %s, which is not supported in a listener: remove it, and write an ExternalAuth filter into the rules of HTTPRoutes", f.Requests[0].Type))
 	}
 	l.readAllowedRoutes(src.AllowedRoutes)
 	if terminates(src) {

@@ -153,9 +153,9 @@ func policyInvalid(format string, args ...any) Problem {
 	return problem(gwv1.PolicyConditionAccepted, gwv1.PolicyReasonInvalid, format, args...)
 }
 
-func policyWithoutAuthority() Problem {
+func policyWithoutAuthority(field string) Problem {
 	return problem(gwv1.PolicyConditionAccepted, gwv1.BackendTLSPolicyReasonNoValidCACertificate,
-		"none of spec.validation.caCertificateRefs can be used: requests to the backend are answered with 500 until one can")
+		"none of %s.caCertificateRefs can be used: requests to the backend are answered with 500 until one can", field)
 }
 
 func policyConflicted(target policyTarget, by types.NamespacedName) Problem {
@@ -235,7 +235,16 @@ func backendPortNotFound(field string, service types.NamespacedName, transport c
 
 func backendExternalName(field string, service types.NamespacedName) Problem {
 	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonInvalidKind,
-		"%s: Service %s is of type ExternalName, which is not supported: use a Service with endpoints", field, service)
+		"%s: Service %s is of type ExternalName, which Headgate serves only if the chart value gateway.externalNameServices allows it: write an XBackend of type ExternalHostname", field, service)
+}
+
+func backendExternalNameOfDatagrams(field string, service types.NamespacedName) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonInvalidKind,
+		"%s: Service %s is of type ExternalName, which a UDPRoute cannot use: name a Service with endpoints", field, service)
+}
+
+func backendExternalNameRefused(field string, service types.NamespacedName, why string) Problem {
+	return problem(gwv1.RouteConditionResolvedRefs, gwv1.RouteReasonBackendNotFound, "%s: Service %s has a spec.externalName that %s", field, service, why)
 }
 
 func backendProtocolUnsupported(field string, service types.NamespacedName, protocol string, kind RouteKind) Problem {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // references is what objects may refer to.
@@ -28,6 +29,8 @@ type references struct {
 	// xbackends and budgets are made before the routes.
 	xbackends map[types.NamespacedName]*XBackend
 	budgets   budgets
+	// externalNames lets Services of type ExternalName be used.
+	externalNames bool
 }
 
 func grantsByNamespace(grants map[types.NamespacedName]*gwv1beta1.ReferenceGrant) map[string][]*gwv1beta1.ReferenceGrant {
@@ -58,9 +61,17 @@ func (r references) permittedTo(fromKind, fromNamespace, toGroup, toKind string,
 	return false
 }
 
+// groupOf is the API group of a kind that refers to others.
+func groupOf(kind string) string {
+	if kind == xbackendKind {
+		return gwxv1alpha1.GroupName
+	}
+	return gwv1.GroupName
+}
+
 func grantsFrom(grant *gwv1beta1.ReferenceGrant, kind, namespace string) bool {
 	for _, from := range grant.Spec.From {
-		if from.Group == gwv1.GroupName && string(from.Kind) == kind && string(from.Namespace) == namespace {
+		if string(from.Group) == groupOf(kind) && string(from.Kind) == kind && string(from.Namespace) == namespace {
 			return true
 		}
 	}

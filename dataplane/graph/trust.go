@@ -17,6 +17,8 @@ type UpstreamTLS struct {
 	// Client is the certificate that the proxies show. Nil means that of their Gateway
 	// (Gateway.ClientCertificate), if it has one.
 	Client *Certificate
+	// Anonymous tells that no certificate is shown, not that of the Gateway either.
+	Anonymous bool
 }
 
 // CertificateName is a subject alternative name of a certificate.

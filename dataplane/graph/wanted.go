@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // Wanted are the objects that Build would look at of the kinds that are read by need,
@@ -23,9 +24,12 @@ func Wanted(r Resources) []Reference {
 	}
 	setWantedSecrets(r, w.certificates)
 	for _, p := range r.BackendTLSPolicies {
-		for _, ref := range p.Spec.Validation.CACertificateRefs {
-			w.authority("BackendTLSPolicy", p.Namespace, gwv1.ObjectReference{Group: ref.Group, Kind: ref.Kind, Name: ref.Name})
+		for _, ref := range authorityRefs(p.Spec.Validation) {
+			w.authority("BackendTLSPolicy", p.Namespace, ref)
 		}
+	}
+	for _, x := range r.XBackends {
+		w.xbackend(x)
 	}
 	return slices.SortedFunc(maps.Keys(w.all), func(a, b Reference) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), compareKeys(a.NamespacedName, b.NamespacedName))
@@ -60,6 +64,21 @@ func (w wanted) gateway(gw *gwv1.Gateway) {
 			for _, ref := range v.CACertificateRefs {
 				w.authority("Gateway", gw.Namespace, ref)
 			}
+		}
+	}
+}
+
+func (w wanted) xbackend(x *gwxv1alpha1.XBackend) {
+	tls := x.Spec.TLS
+	if tls == nil {
+		return
+	}
+	if tls.ClientCertificateRef != nil {
+		w.secret(xbackendKind, x.Namespace, *tls.ClientCertificateRef)
+	}
+	if tls.Validation != nil {
+		for _, ref := range authorityRefs(*tls.Validation) {
+			w.authority(xbackendKind, x.Namespace, ref)
 		}
 	}
 }

@@ -4,12 +4,18 @@
 package graph
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gwv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
 )
@@ -114,6 +120,146 @@ func TestRetryBudgets(t *testing.T) {
 			}
 			if Has(p.Problems, string(gwv1.PolicyConditionAccepted)) != (tt.problem != "") {
 				t.Errorf("the condition of %v is not Accepted", p.Problems)
+			}
+		})
+	}
+}
+
+// TestXBackendTLS reads spec.tls. The authority and the key pair are those of the golden cases.
+func TestXBackendTLS(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "testdata", "https-listeners-with-certificates", "in.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := func(from, to string) string {
+		_, rest, _ := strings.Cut(string(data), from+": |\n")
+		text, _, _ := strings.Cut(rest, to)
+		return strings.ReplaceAll(text, "    ", "")
+	}
+	cert := part("tls.crt", "  tls.key")
+	key, _, _ := strings.Cut(part("tls.key", "\n---"), "\n\n")
+	secret := func(namespace string) *corev1.Secret {
+		s := &corev1.Secret{Data: map[string][]byte{"tls.crt": []byte(cert), "tls.key": []byte(key)}}
+		s.Namespace, s.Name = namespace, "client"
+		return s
+	}
+	at := func(namespace, name string) types.NamespacedName {
+		return types.NamespacedName{Namespace: namespace, Name: name}
+	}
+	grant := &gwv1beta1.ReferenceGrant{Spec: gwv1beta1.ReferenceGrantSpec{
+		From: []gwv1beta1.ReferenceGrantFrom{{Group: gwxv1alpha1.GroupName, Kind: "XBackend", Namespace: "shop"}},
+		To:   []gwv1beta1.ReferenceGrantTo{{Kind: "Secret"}},
+	}}
+	grant.Namespace = "granted"
+	resources := Resources{
+		ConfigMaps:      map[types.NamespacedName]*corev1.ConfigMap{at("shop", "ca"): {Data: map[string]string{"ca.crt": cert}}},
+		Secrets:         map[types.NamespacedName]*corev1.Secret{at("shop", "client"): secret("shop"), at("granted", "client"): secret("granted"), at("closed", "client"): secret("closed")},
+		ReferenceGrants: map[types.NamespacedName]*gwv1beta1.ReferenceGrant{at("granted", "g"): grant},
+	}
+	refs := references{configMaps: resources.ConfigMaps, secrets: resources.Secrets, grants: grantsByNamespace(resources.ReferenceGrants)}
+	const validation = "validation: {hostname: API.example.com, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}"
+	for _, tt := range []struct {
+		name, tls string
+		client    string // namespace of the Secret that is shown
+		problem   string // a part of the first problem; empty for none
+	}{
+		{"the server's certificate", "{mode: ServerOnly, " + validation + "}", "", ""},
+		{"both certificates", "{mode: ClientAndServer, clientCertificateRef: {name: client}, " + validation + "}", "shop", ""},
+		{"a Secret of a namespace that grants it", "{mode: ClientAndServer, clientCertificateRef: {name: client, namespace: granted}, " + validation + "}", "granted", ""},
+		{"a Secret of a namespace that does not", "{mode: ClientAndServer, clientCertificateRef: {name: client, namespace: closed}, " + validation + "}", "", "no ReferenceGrant in namespace \"closed\""},
+		{"a Secret that is not there", "{mode: ClientAndServer, clientCertificateRef: {name: gone}, " + validation + "}", "", "Secret shop/gone does not exist"},
+		{"no Secret", "{mode: ClientAndServer, " + validation + "}", "", "clientCertificateRef is missing"},
+		{"a Secret for nothing", "{mode: ServerOnly, clientCertificateRef: {name: client}, " + validation + "}", "", "needs mode ClientAndServer"},
+		{"no validation", "{mode: ServerOnly}", "", "spec.tls.validation is missing"},
+		{"an authority that is not there", "{mode: ServerOnly, validation: {hostname: a.com, caCertificateRefs: [{group: '', kind: ConfigMap, name: gone}]}}", "", "spec.tls.validation.caCertificateRefs[0]: ConfigMap shop/gone does not exist"},
+		{"an authority beside one that is not there", "{mode: ServerOnly, validation: {hostname: a.com, caCertificateRefs: [{group: '', kind: ConfigMap, name: gone}, {group: '', kind: ConfigMap, name: ca}]}}", "", ""},
+		{"the well-known authorities where there are none", "{mode: ServerOnly, validation: {hostname: a.com, wellKnownCACertificates: System}}", "", "holds no system certificates"},
+		{"a name that is none", "{mode: ServerOnly, validation: {hostname: 'a b', caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}", "", "spec.tls.validation.hostname is \"a b\""},
+		{"an unknown mode", "{mode: Both, " + validation + "}", "", "write None, ServerOnly or ClientAndServer"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			src := &gwxv1alpha1.XBackend{}
+			src.Namespace, src.Name = "shop", "api"
+			if err := yaml.UnmarshalStrict([]byte("type: ExternalHostname\nprotocol: HTTP2\nport: {number: 443}\nexternalHostname: {hostname: api.example.com}\ntls: "+tt.tls), &src.Spec); err != nil {
+				t.Fatal(err)
+			}
+			x := buildXBackend(src, refs)
+			if tt.problem != "" {
+				if x.tls != nil || len(x.Problems) == 0 || !strings.Contains(x.Problems[0].Message, tt.problem) {
+					t.Errorf("TLS %v, problems %v, want none and one with %q", x.tls, x.Problems, tt.problem)
+				}
+				return
+			}
+			if x.tls == nil || len(x.Problems) > 0 {
+				t.Fatalf("TLS %v, problems %v", x.tls, x.Problems)
+			}
+			if (tt.client == "") != x.tls.Anonymous || tt.client != "" && x.tls.Client.Secret != at(tt.client, "client") {
+				t.Errorf("it shows %v, want the Secret of namespace %q", x.tls.Client, tt.client)
+			}
+			if got := x.tls.Trust.Name; got != "xbackend/shop/api" || len(x.tls.Trust.PEM) == 0 {
+				t.Errorf("trust is %q", got)
+			}
+			// What Build looks at is what is read of the cluster.
+			wantedOf := resources
+			wantedOf.XBackends = map[types.NamespacedName]*gwxv1alpha1.XBackend{x.Key: src}
+			all := Wanted(wantedOf)
+			if tt.client != "" && !slices.Contains(all, Reference{KindSecret, at(tt.client, "client")}) || !slices.Contains(all, Reference{KindConfigMap, at("shop", "ca")}) {
+				t.Errorf("only %v are read", all)
+			}
+		})
+	}
+}
+
+func TestExternalNames(t *testing.T) {
+	service := func(spec string) *corev1.Service {
+		s := &corev1.Service{}
+		if err := yaml.UnmarshalStrict([]byte("type: ExternalName\n"+spec), &s.Spec); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	key := types.NamespacedName{Namespace: "shop", Name: "outside"}
+	for _, tt := range []struct {
+		name, spec string
+		port       int32
+		kind       RouteKind
+		off        bool
+		protocol   UpstreamProtocol
+		problem    string
+	}{
+		{name: "a host", spec: "externalName: API.example.com", port: 80},
+		{name: "its port has a protocol", spec: "externalName: api.example.com\nports: [{port: 80, appProtocol: kubernetes.io/h2c}]", port: 80, protocol: UpstreamH2C},
+		{name: "bytes", spec: "externalName: api.example.com", port: 5432, kind: KindTCPRoute, protocol: UpstreamTCP},
+		{name: "not allowed", spec: "externalName: api.example.com", port: 80, off: true, problem: "gateway.externalNameServices"},
+		{name: "a port that is not among its own", spec: "externalName: api.example.com\nports: [{port: 80}]", port: 81, problem: "no TCP port 81"},
+		{name: "no port", spec: "externalName: api.example.com", problem: "port is missing"},
+		{name: "datagrams", spec: "externalName: api.example.com", port: 53, kind: KindUDPRoute, problem: "UDPRoute"},
+		{name: "TLS that nothing validates", spec: "externalName: api.example.com\nports: [{port: 443, appProtocol: https}]", port: 443, problem: "create a BackendTLSPolicy"},
+		{name: "a Service around ReferenceGrants", spec: "externalName: web.finance.svc.cluster.local", port: 80, problem: "a name of the cluster"},
+		{name: "a Service by its short name", spec: "externalName: web.finance.svc", port: 80, problem: "a name of the cluster"},
+		{name: "a name that search domains complete", spec: "externalName: web", port: 80, problem: "write the whole name"},
+		{name: "the proxy itself", spec: "externalName: localhost", port: 80, problem: "the proxy itself"},
+		{name: "the proxy's admin interface", spec: "externalName: api.example.com", port: AdminPort, problem: "one that the proxy itself uses"},
+		{name: "the node's credentials", spec: "externalName: metadata.google.internal", port: 80, problem: "credentials"},
+		{name: "the address of the node's credentials", spec: "externalName: 169.254.169.254", port: 80, problem: "write a DNS name"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ref := gwv1.BackendRef{}
+			ref.Name = "outside"
+			if tt.port != 0 {
+				ref.Port = &tt.port
+			}
+			kind := tt.kind
+			if kind == "" {
+				kind = KindHTTPRoute
+			}
+			refs := references{services: map[types.NamespacedName]*corev1.Service{key: service(tt.spec)}, externalNames: !tt.off}
+			b := buildBackend("backendRefs[0]", kind, "shop", ref, nil, refs)
+			if tt.problem == "" && (!b.Valid || b.Host != "api.example.com." || b.Cluster != ClusterKey{Namespace: "shop", Service: "outside", Port: tt.port, Protocol: tt.protocol}) {
+				t.Errorf("host %q, upstream %v, problems %v", b.Host, b.Cluster, b.Problems)
+			}
+			if tt.problem != "" && (b.Valid || b.Host != "" || len(b.Problems) != 1 || !strings.Contains(b.Problems[0].Message, tt.problem)) {
+				t.Errorf("host %q, problems %v, want one with %q", b.Host, b.Problems, tt.problem)
 			}
 		})
 	}

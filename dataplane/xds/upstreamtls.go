@@ -41,7 +41,7 @@ func upstreamSocket(tls *graph.UpstreamTLS, gateway *graph.Certificate, alpn ...
 
 // clientOf is the certificate that the proxies of a Gateway show to a backend, or nil.
 func clientOf(tls *graph.UpstreamTLS, gateway *graph.Certificate) *graph.Certificate {
-	if tls.Client != nil {
+	if tls.Client != nil || tls.Anonymous {
 		return tls.Client
 	}
 	return gateway
