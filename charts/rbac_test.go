@@ -117,7 +117,7 @@ func apiServer(t *testing.T) *rest.Config {
 		t.Fatal(err)
 	}
 	server := &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join(strings.TrimSpace(string(dir)), "config/crd/standard")},
+		CRDDirectoryPaths:     []string{filepath.Join(strings.TrimSpace(string(dir)), "config/crd/experimental")},
 		ErrorIfCRDPathMissing: true,
 	}
 	t.Cleanup(func() {

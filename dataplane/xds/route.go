@@ -114,14 +114,14 @@ func forward(e entry, action *routev3.RouteAction, rewrites ...*graph.Rewrite) *
 	return &routev3.Route_Route{Route: action}
 }
 
-// quiet tells whether streams may be silent for long without being dead: gRPC and
-// WebSocket. All others end after the connection manager's five minutes.
+// quiet tells whether streams may be silent for long without being dead: gRPC, by its
+// own route or to a backend that speaks HTTP/2, and WebSocket. All others end after the connection manager's five minutes.
 func quiet(e entry) bool {
 	if e.route.Kind == graph.KindGRPCRoute {
 		return true
 	}
 	for _, b := range e.rule.Backends {
-		if b.Cluster.Protocol == graph.UpstreamWebSocket {
+		if b.Cluster.Protocol == graph.UpstreamWebSocket || b.Cluster.Protocol == graph.UpstreamH2C {
 			return true
 		}
 	}

@@ -4,14 +4,10 @@
 package envoytest
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -77,43 +73,15 @@ func TestGRPC(t *testing.T) {
 func TestWebSocketGoesOnThroughChanges(t *testing.T) {
 	r := newRig(t)
 	port := FreePort(t)
-	echo := NewBackendFunc(t, "echo", func(w http.ResponseWriter, request *http.Request) {
-		if request.Header.Get("Upgrade") != "websocket" {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		conn, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer func() { _ = conn.Close() }()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		_, _ = io.Copy(conn, buffered)
-	})
+	echo := NewBackendFunc(t, "echo", echoFunc)
 	r.endpoints("stable", echo)
 	r.endpoints("canary", echo)
 	r.publish(release(port, true, 100, 0))
-	conn, err := net.Dial("tcp", Address(port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	_, _ = fmt.Fprintf(conn, "GET /chat HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
-	reader := bufio.NewReader(conn)
-	if line, err := reader.ReadString('\n'); err != nil || !strings.Contains(line, "101") {
-		t.Fatalf("the upgrade was answered with %q, %v", line, err)
-	}
-	for {
-		if line, err := reader.ReadString('\n'); err != nil || line == "\r\n" {
-			break
-		}
-	}
+	say := webSocket(t, port, "example.com")
 	for i := range int32(10) {
 		r.publish(release(port, i%3 != 0, 100-i*10, i*10))
-		want := fmt.Sprintf("message %d\n", i)
-		_, _ = io.WriteString(conn, want)
-		if got, err := reader.ReadString('\n'); err != nil || got != want {
+		want := fmt.Sprintf("message %d", i)
+		if got, err := say(want); err != nil || got != want {
 			t.Fatalf("got %q, %v after change %d", got, err, i)
 		}
 	}
