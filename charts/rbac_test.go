@@ -63,6 +63,31 @@ func TestWithAListOfNamespacesNothingIsGrantedElsewhere(t *testing.T) {
 	}
 }
 
+func TestSecretsAreReadOnlyWhereItIsSaid(t *testing.T) {
+	objects := render(t, "gateway.secretNamespaces={web,certificates}")
+	reads := func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, "secrets") }
+	roles := of[*rbacv1.ClusterRole](objects)
+	var granted []string
+	for _, o := range objects {
+		switch b := o.(type) {
+		case *rbacv1.ClusterRoleBinding:
+			if slices.ContainsFunc(roles[b.RoleRef.Name].Rules, reads) {
+				t.Errorf("ClusterRoleBinding %s grants Secrets everywhere", b.Name)
+			}
+		case *rbacv1.RoleBinding:
+			if b.RoleRef.Kind == "ClusterRole" && slices.ContainsFunc(roles[b.RoleRef.Name].Rules, reads) {
+				granted = append(granted, b.Namespace)
+			}
+		}
+	}
+	if slices.Sort(granted); !slices.Equal(granted, []string{"certificates", "web"}) {
+		t.Errorf("Secrets may be read in %v, want certificates and web", granted)
+	}
+	if role := of[*rbacv1.ClusterRole](render(t))["headgate-gateway-secrets"]; role != nil {
+		t.Error("without the value there is a role for Secrets alone")
+	}
+}
+
 // The generator reads markers that stand alone; one inside the comment of a
 // declaration is lost without a word.
 func TestEveryMarkerIsReadByTheGenerator(t *testing.T) {

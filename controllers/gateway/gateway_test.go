@@ -86,16 +86,25 @@ type fakeServer struct {
 	isolated  []server.Isolated
 	endpoints map[graph.ClusterKey]int
 	withdrawn map[types.NamespacedName]bool
+	last      map[types.NamespacedName]xds.Snapshot
 }
 
 func (f *fakeServer) Publish(snap xds.Snapshot) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.versions[snap.Gateway]++
+	f.last[snap.Gateway] = snap
 	if !f.hold {
 		f.acked[snap.Gateway] = f.versions[snap.Gateway]
 	}
 	return f.versions[snap.Gateway]
+}
+
+// snapshot is what was published last.
+func (f *fakeServer) snapshot(gateway types.NamespacedName) xds.Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last[gateway]
 }
 
 func (f *fakeServer) Withdraw(gateway types.NamespacedName) {
@@ -158,17 +167,39 @@ type env struct {
 
 func start(t *testing.T) *env {
 	t.Helper()
-	if config == nil {
-		t.Skip("needs an API server: set KUBEBUILDER_ASSETS to the folder of etcd and kube-apiserver, as make test does")
-	}
+	return startAs(t, config)
+}
+
+func testScheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gwv1.Install, gwv1beta1.Install, gwxv1alpha1.Install, v1beta1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return scheme
+}
+
+// adminClient may do everything, and has no cache.
+func adminClient(t *testing.T) client.Client {
+	t.Helper()
+	c, err := client.New(config, client.Options{Scheme: testScheme(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// startAs runs the reconcilers with the rights of a user of the API server.
+func startAs(t *testing.T, user *rest.Config) *env {
+	t.Helper()
+	if config == nil {
+		t.Skip("needs an API server: set KUBEBUILDER_ASSETS to the folder of etcd and kube-apiserver, as make test does")
+	}
+	scheme := testScheme(t)
 	skip := true
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(user, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
 		Cache:      cache.Options{ByObject: CacheByObject()},
 		Controller: controllerConfig(skip),
@@ -184,6 +215,7 @@ func start(t *testing.T) *env {
 	f := &fakeServer{
 		changes: changes, versions: map[types.NamespacedName]uint64{}, acked: map[types.NamespacedName]uint64{},
 		endpoints: map[graph.ClusterKey]int{}, withdrawn: map[types.NamespacedName]bool{},
+		last: map[types.NamespacedName]xds.Snapshot{},
 	}
 	err = Add(mgr, Options{
 		Server: f, Changes: changes, Authority: func() pki.Pair { return authority },
@@ -202,10 +234,7 @@ func start(t *testing.T) *env {
 			t.Errorf("the manager ended with: %v", err)
 		}
 	})
-	direct, err := client.New(config, client.Options{Scheme: scheme})
-	if err != nil {
-		t.Fatal(err)
-	}
+	direct := adminClient(t)
 	e := &env{T: t, Client: direct, server: f}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
 	e.must(direct.Create(ctx, ns))
@@ -233,8 +262,13 @@ func (e *env) must(err error) {
 // eventually waits until check has nothing to say.
 func (e *env) eventually(what string, check func() string) {
 	e.Helper()
+	e.eventuallyWithin(10*time.Second, what, check)
+}
+
+func (e *env) eventuallyWithin(patience time.Duration, what string, check func() string) {
+	e.Helper()
 	var last string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if last = check(); last == "" {
 			return
 		}

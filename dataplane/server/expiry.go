@@ -19,6 +19,7 @@ type expiring struct {
 	log logr.Logger
 }
 
+// ServerHandshake is that of the credentials, with the end of the connection set.
 func (e expiring) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := e.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
@@ -36,6 +37,7 @@ func (e expiring) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo,
 	return &expiringConn{Conn: conn, timer: timer}, info, nil
 }
 
+// Clone gives credentials of their own.
 func (e expiring) Clone() credentials.TransportCredentials {
 	return expiring{TransportCredentials: e.TransportCredentials.Clone(), log: e.log}
 }
@@ -46,6 +48,7 @@ type expiringConn struct {
 	timer *time.Timer
 }
 
+// Close ends the connection.
 func (c *expiringConn) Close() error {
 	c.timer.Stop()
 	return c.Conn.Close()
