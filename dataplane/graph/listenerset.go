@@ -80,10 +80,14 @@ func buildListenerSet(src *gwv1.ListenerSet, gw *Gateway, namespace *corev1.Name
 	for _, l := range listeners {
 		set.Listeners = append(set.Listeners, buildListener(gw, set, l, ports[Transport(l.Protocol)], refs))
 	}
-	markConflicts(set.Listeners)
+	// What yields to a listener that goes before the set takes nothing from the others of the set.
+	var rest []*Listener
 	for _, l := range set.Listeners {
-		l.yield(gw.Listeners)
+		if l.yield(gw.Listeners); l.Accepted() {
+			rest = append(rest, l)
+		}
 	}
+	markConflicts(rest)
 	gw.Listeners = append(gw.Listeners, set.Listeners...)
 	if !gw.Valid {
 		set.Problems = append(set.Problems, setParentNotAccepted(gw))

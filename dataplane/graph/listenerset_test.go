@@ -53,6 +53,11 @@ func TestListenerSets(t *testing.T) {
 		docs []string
 		want []string
 	}{
+		{
+			"a listener that yields to the Gateway takes nothing from those beside it",
+			[]string{gateway(own, all), set("x", "a", early, one+"\n- {name: b, port: 80, protocol: TCP}")},
+			[]string{"x/a valid=true ListenersNotValid", "x/a/a valid=true", "x/a/b valid=false ProtocolConflict"},
+		},
 		{"a Gateway that says nothing takes none", []string{gateway(own), set("default", "s", early, one)}, []string{"default/s valid=false NotAllowed"}},
 		{
 			"None takes none, also of its own namespace",
