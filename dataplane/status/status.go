@@ -97,7 +97,7 @@ func Updates(g *graph.Graph, p Programmed, controllerName string, now metav1.Tim
 	}
 	for _, policy := range g.Policies {
 		desired := policy.Source.DeepCopy()
-		desired.Status.Ancestors = policyAncestors(policy, controllerName, now)
+		desired.Status.Ancestors = tlsPolicyStatus(policy, controllerName, now)
 		add(policy.Source, desired, !equality.Semantic.DeepEqual(policy.Source.Status, desired.Status))
 	}
 	for _, x := range g.XBackends {
