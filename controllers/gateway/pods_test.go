@@ -6,8 +6,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
@@ -30,22 +27,13 @@ import (
 // TestPodsOfAnXBackend follows the pods that an XBackend selects on a real API server: they
 // become ready, are others after a change of the labels, and go.
 func TestPodsOfAnXBackend(t *testing.T) {
-	if config == nil {
-		t.Skip("KUBEBUILDER_ASSETS names no API server")
-	}
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	installExperimental(t, "gateway.networking.x-k8s.io_xbackends.yaml")
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	must(err)
-	installed, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{
-		Paths: []string{filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "experimental", "gateway.networking.x-k8s.io_xbackends.yaml")},
-	})
-	must(err)
-	t.Cleanup(func() { _ = envtest.UninstallCRDs(config, envtest.CRDInstallOptions{CRDs: installed}) })
 	scheme := runtime.NewScheme()
 	must(clientgoscheme.AddToScheme(scheme))
 	must(gwxv1alpha1.Install(scheme))
