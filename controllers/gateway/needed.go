@@ -13,7 +13,6 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
@@ -149,6 +148,7 @@ func (n *needed) watch(ref graph.Reference) *neededObject {
 	o := &neededObject{ref: ref, changed: n.changed, stop: stop, settled: make(chan struct{})}
 	var object client.Object
 	var list client.ObjectList
+	var from listWatcher = n.client
 	switch ref.Kind {
 	case graph.KindSecret:
 		object, list = &corev1.Secret{}, &corev1.SecretList{}
@@ -156,6 +156,7 @@ func (n *needed) watch(ref graph.Reference) *neededObject {
 		object, list = &corev1.ConfigMap{}, &corev1.ConfigMapList{}
 	default:
 		object, list = &certificatesv1.ClusterTrustBundle{}, &certificatesv1.ClusterTrustBundleList{}
+		from = trustBundles{n.client}
 	}
 	options := func(raw metav1.ListOptions) []client.ListOption {
 		return []client.ListOption{
@@ -167,12 +168,12 @@ func (n *needed) watch(ref graph.Reference) *neededObject {
 			into, _ := list.DeepCopyObject().(client.ObjectList)
 			// Not from the API server's cache: what was created before the reference to it must be there.
 			raw.ResourceVersion, raw.ResourceVersionMatch = "", ""
-			err := n.client.List(ctx, into, options(raw)...)
+			err := from.List(ctx, into, options(raw)...)
 			o.refused(err)
 			return into, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, raw metav1.ListOptions) (apiwatch.Interface, error) {
-			w, err := n.client.Watch(ctx, list, options(raw)...)
+			w, err := from.Watch(ctx, list, options(raw)...)
 			o.refused(err)
 			return w, err
 		},
@@ -220,8 +221,7 @@ func (o *neededObject) refused(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.err = err
-	denied, unserved := apierrors.IsForbidden(err), meta.IsNoMatchError(err) || apierrors.IsNotFound(err)
-	if denied || unserved {
+	if denied := apierrors.IsForbidden(err); denied || unserved(err) {
 		o.settle(o.present, denied)
 	}
 }

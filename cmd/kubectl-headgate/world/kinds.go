@@ -43,7 +43,7 @@ func Kinds() []Kind {
 		namespaced("", "Service", "services", func(r *graph.Resources) objects[corev1.Service] { return r.Services }, "v1"),
 		byNeed(namespaced("", "Secret", "secrets", func(r *graph.Resources) objects[corev1.Secret] { return r.Secrets }, "v1")),
 		byNeed(namespaced("", "ConfigMap", "configmaps", func(r *graph.Resources) objects[corev1.ConfigMap] { return r.ConfigMaps }, "v1")),
-		byNeed(clusterWide(certificatesv1.GroupName, "ClusterTrustBundle", "clustertrustbundles", func(r *graph.Resources) map[string]*certificatesv1.ClusterTrustBundle { return r.ClusterTrustBundles }, "v1")),
+		byNeed(clusterWide(certificatesv1.GroupName, "ClusterTrustBundle", "clustertrustbundles", func(r *graph.Resources) map[string]*certificatesv1.ClusterTrustBundle { return r.ClusterTrustBundles }, "v1", "v1beta1")),
 		endpointSlices(),
 	}
 }
