@@ -70,7 +70,7 @@ func TestTranslateJudgesManifestsWithoutACluster(t *testing.T) {
 			"what is fine is fine, with what was assumed", edge + webRoute + webSlice, exitOK,
 			[]string{`Note: GatewayClass "headgate" is not in the input: it is taken to be Headgate's`, `Note: Namespace "shop" is not in the input`},
 		},
-		{"a list as kubectl prints it", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}\n---\n" + strings.ReplaceAll(edge, "kind: Service", "kind: ConfigMap") + webRoute, exitOK, []string{"document 3, ConfigMap web"}},
+		{"a list as kubectl prints it", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}\n---\n" + strings.ReplaceAll(edge, "kind: Service", "kind: Pod") + webRoute, exitOK, []string{"document 3, Pod web"}},
 		{"a Service that is missing", strings.Replace(edge, "name: web,", "name: other,", 1) + webRoute, exitError, []string{"HTTPRoute shop/web: spec.rules[0].backendRefs[0]: Service shop/web does not exist (BackendNotFound)"}},
 		{
 			"a Gateway of another namespace", edge + strings.Replace(webRoute, "name: web, namespace: shop", "name: web, namespace: team", 1), exitError,
