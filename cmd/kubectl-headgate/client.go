@@ -36,6 +36,8 @@ type cluster struct {
 	config    *rest.Config
 	canaries  rest.Interface
 	core      kubernetes.Interface
+	// externalNames is that of app.
+	externalNames bool
 }
 
 func (a *app) connect() (*cluster, error) {
@@ -68,7 +70,7 @@ func (a *app) connect() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{namespace: namespace, config: base, canaries: canaries, core: core}, nil
+	return &cluster{namespace: namespace, config: base, canaries: canaries, core: core, externalNames: a.externalNames}, nil
 }
 
 func (c *cluster) get(ctx context.Context, name string) (*v1beta1.Canary, error) {

@@ -24,6 +24,7 @@ the API server as kubectl port-forward does. translate needs no cluster.`,
 		Args:    onlyCommands,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.PersistentFlags().BoolVar(&a.externalNames, "external-name-services", false, "take it that Headgate's chart value gateway.externalNameServices is true")
 	cmd.AddCommand(a.gatewayListCommand(), a.gatewayStatusCommand(), a.routesCommand(), a.configCommand(), a.gatewayWhyCommand(), a.translateCommand())
 	return cmd
 }

@@ -73,6 +73,7 @@ type translation struct {
 
 func (a *app) translate(o translateOptions) error {
 	w := world.New()
+	w.Resources.ExternalNames = a.externalNames
 	read, err := a.readManifests(w, o.files)
 	if err != nil {
 		return err

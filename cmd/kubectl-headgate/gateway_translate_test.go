@@ -104,6 +104,16 @@ func TestTranslateJudgesManifestsWithoutACluster(t *testing.T) {
 	}
 }
 
+func TestTranslateKnowsWhetherExternalNamesAreServed(t *testing.T) {
+	input := strings.Replace(edge, "spec: {ports: [", "spec: {type: ExternalName, externalName: api.example.com, ports: [", 1) + webRoute
+	if got := offline(t, input, "gateway", "translate", "-f", "-", "--problems-only"); got.code != exitError || !strings.Contains(got.out+got.errOut, "gateway.externalNameServices") {
+		t.Errorf("by default: %+v", got)
+	}
+	if got := offline(t, input, "gateway", "translate", "-f", "-", "--external-name-services"); got.code != exitOK || !strings.Contains(got.out, "api.example.com.") {
+		t.Errorf("where they are served: %+v", got)
+	}
+}
+
 func TestTranslatePrintsEnvoyConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{"a/edge.yaml": edge, "a/b/route.yml": webRoute, "slice.yaml": webSlice, "notes.txt": "no manifest"} {

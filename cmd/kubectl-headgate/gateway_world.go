@@ -22,6 +22,7 @@ import (
 // they refer to. It gives notes about what may not be read.
 func (c *cluster) world(ctx context.Context, wanted func(world.Kind) bool) (*world.World, []string, error) {
 	w := world.New()
+	w.Resources.ExternalNames = c.externalNames
 	var notes []string
 	byNeed := map[string]world.Kind{}
 	for _, kind := range world.Kinds() {

@@ -22,6 +22,8 @@ type app struct {
 	now     func() time.Time
 	// drawn is true once a page was drawn over what the terminal showed before.
 	drawn bool
+	// externalNames says that the Headgate that is spoken of serves Services of type ExternalName.
+	externalNames bool
 }
 
 func newRoot(streams genericiooptions.IOStreams) *cobra.Command {

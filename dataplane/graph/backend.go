@@ -32,7 +32,7 @@ func buildBackend(field string, kind RouteKind, namespace string, src gwv1.Backe
 	b.Filters.Auth, problems = readExternalAuth(field, namespace, filters, refs)
 	b.Problems = append(b.Problems, problems...)
 	if slices.ContainsFunc(filters, func(f gwv1.HTTPRouteFilter) bool { return f.Type == gwv1.HTTPRouteFilterRequestMirror }) {
-		b.Problems = append(b.Problems, filterUnsupported(field, "RequestMirror of a single backend"))
+		b.Problems = append(b.Problems, mirrorOfOneBackend(field))
 	}
 	if b.Filters.Redirect != nil {
 		b.Filters.Redirect = nil

@@ -212,6 +212,11 @@ func TestListenerProblems(t *testing.T) {
 			[]string{gateway("- {name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: Like}]}}}}\n- {name: c, port: 81, protocol: HTTP}")},
 			[]string{"gateway", "listener a: Accepted/UnsupportedValue | selector"},
 		},
+		{
+			"filters of a listener are refused, not left out",
+			[]string{gateway("- {name: a, port: 80, protocol: HTTP, filters: {requests: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: shop, port: 80}}}]}}")},
+			[]string{"gateway", "listener a: Accepted/UnsupportedValue | filters.requests[0] is of type ExternalAuth"},
+		},
 		{"a Secret must exist", []string{gateway(fmt.Sprintf(https, "{name: gone}"))}, []string{"listener s: ResolvedRefs/InvalidCertificateRef | default/gone does not exist"}},
 		{"a certificate is a Secret", []string{gateway(fmt.Sprintf(https, "{kind: ConfigMap, name: gone}"))}, []string{"listener s: ResolvedRefs/InvalidCertificateRef | ConfigMap"}},
 		{"a certificate is of the core group", []string{gateway(fmt.Sprintf(https, "{group: a.b, name: gone}"))}, []string{"listener s: ResolvedRefs/InvalidCertificateRef | a.b"}},
@@ -383,7 +388,7 @@ func TestBackendProblems(t *testing.T) {
 		},
 		{
 			"a mirror of one backend spoils its share alone", to("{name: shop, port: 80}, {name: shop, port: 80, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shop, port: 80}}}]}"),
-			[]string{"route r: PartiallyInvalid/UnsupportedValue", "backend 0.1: Accepted/UnsupportedValue | RequestMirror of a single backend"},
+			[]string{"route r: PartiallyInvalid/UnsupportedValue", "backend 0.1: Accepted/UnsupportedValue | write it into the rule's filters"},
 		},
 		{
 			"a permitted namespace", append(to("{name: billing, namespace: finance, port: 80}"),

@@ -187,6 +187,10 @@ func filterUnsupported(field, filterType string) Problem {
 	return valueUnsupported(field, "%s is not supported: remove it", filterType)
 }
 
+func mirrorOfOneBackend(field string) Problem {
+	return valueUnsupported(field, "RequestMirror of a single backend is not supported, because the proxy decides on copies before it chooses the backend: write it into the rule's filters")
+}
+
 func filterUnfit(field, filterType string) Problem {
 	return valueUnsupported(field, "%s is not a filter of a single backend: write it into the rule's filters", filterType)
 }
