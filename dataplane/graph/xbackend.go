@@ -80,7 +80,8 @@ func buildXBackend(src *gwxv1alpha1.XBackend, refs references) *XBackend {
 // protocol is what routes of a kind speak to it.
 func (x *XBackend) protocol(kind RouteKind) (UpstreamProtocol, bool) {
 	web := kind == KindHTTPRoute || kind == KindGRPCRoute
-	protocol, ok := UpstreamHTTP, true
+	protocol := UpstreamHTTP
+	var ok bool
 	switch deref(x.Source.Spec.Protocol, "") {
 	case "":
 		ok = kind != KindUDPRoute // there is no such protocol
