@@ -34,7 +34,9 @@ const (
 	tookInternal     = "envoy_cluster_internal_upstream_rq_time_bucket"
 
 	clusterLabel = "envoy_cluster_name"
-	classLabel   = "envoy_response_code_class"
+	// The parts of the cluster's name.
+	namespaceLabel, serviceLabel, portLabel = "backend_namespace", "backend_service", "backend_port"
+	classLabel                              = "envoy_response_code_class"
 )
 
 // serversFault names the series of the gRPC codes that say that the server is to

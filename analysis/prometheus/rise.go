@@ -78,7 +78,7 @@ func read(matrix model.Matrix) (all []series, resets map[target][]model.Time, be
 	for _, stream := range matrix {
 		s := series{metric: stream.Metric}
 		s.cluster = without(stream.Metric, model.MetricNameLabel, classLabel, model.BucketLabel)
-		s.proxy = without(stream.Metric, model.MetricNameLabel, classLabel, model.BucketLabel, clusterLabel)
+		s.proxy = without(stream.Metric, model.MetricNameLabel, classLabel, model.BucketLabel, clusterLabel, namespaceLabel, serviceLabel, portLabel)
 		for _, sample := range stream.Values {
 			if v := float64(sample.Value); !math.IsNaN(v) && !math.IsInf(v, 0) && v >= 0 {
 				s.samples = append(s.samples, sample)

@@ -10,25 +10,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// dump is as Envoy prints one, with a route table of each form, an extension that
+// dump is as Envoy prints one, with two scopes of a route table, an extension that
 // this program does not know, and updates that were refused.
 const dump = `{"configs": [
 {"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": {}},
 {"@type": "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump",
- "dynamic_scoped_route_configs": [{"name": "http-80", "scoped_route_configs": [
-  {"@type": "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration", "name": "b", "route_configuration":
-   {"name": "b", "virtual_hosts": [{"name": "b", "domains": ["b.example.com"], "routes": [
+ "dynamic_scoped_route_configs": [{"name": "headgate", "scoped_route_configs": [
+  {"@type": "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration", "name": "http-80/b.example.com", "route_configuration":
+   {"name": "http-80/b.example.com", "virtual_hosts": [{"name": "b", "domains": ["b.example.com"], "routes": [
     {"name": "HTTPRoute/shop/b/0/0", "match": {"prefix": "/"}, "route": {"cluster": "shop/b/80"},
      "typed_per_filter_config": {"envoy.filters.http.novel": {"@type": "type.googleapis.com/example.Novel", "answer": 42}}}]}]}},
-  {"@type": "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration", "name": "c", "route_configuration_name": "c"}]}]},
-{"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamic_route_configs": [{"route_config":
- {"@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", "name": "c", "virtual_hosts": [
-  {"name": "c", "domains": ["*"], "routes": [{"name": "HTTPRoute/shop/c/1/2", "match": {"path": "/c"}, "direct_response": {"status": 500}}]}]}}]},
+  {"@type": "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration", "name": "http-80/*", "route_configuration":
+   {"name": "http-80/*", "virtual_hosts": [
+    {"name": "c", "domains": ["*"], "routes": [{"name": "HTTPRoute/shop/c/1/2", "match": {"path": "/c"}, "direct_response": {"status": 500}}]}]}}]}]},
 {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [
  {"name": "http-80", "error_state": {"details": "no such filter"}, "active_state": {"listener": {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "http-80",
   "filter_chains": [{"filters": [{"name": "hcm", "typed_config": {
    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-   "scoped_routes": {"name": "http-80", "scoped_rds": {}}}}]}]}}},
+   "scoped_routes": {"name": "headgate", "scoped_rds": {}}}}]}]}}},
  {"name": "tcp-5432", "active_state": {"listener": {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "tcp-5432",
   "filter_chains": [{"filters": [{"name": "tcp", "typed_config": {
    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -36,7 +35,7 @@ const dump = `{"configs": [
  {"name": "https-443", "warming_state": {}}]}
 ]}`
 
-func TestScopedAndPlainRouteTablesAreRead(t *testing.T) {
+func TestScopedRouteTablesAreRead(t *testing.T) {
 	c, err := ReadDump([]byte(dump), []byte(`{"entries": {}}`))
 	if err != nil {
 		t.Fatal(err)

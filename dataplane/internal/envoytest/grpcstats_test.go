@@ -92,7 +92,7 @@ func grpcConn(t *testing.T, port uint32) *grpc.ClientConn {
 	return conn
 }
 
-var clusterSeries = regexp.MustCompile(`^envoy_cluster_(grpc_\w+|upstream_rq_xx|upstream_rq_completed|upstream_rq_total)\{(?:envoy_response_code_class="(.)",)?envoy_cluster_name="shop/(\w+)/80/h2c"\} (\d+)$`)
+var clusterSeries = regexp.MustCompile(`^envoy_cluster_(grpc_\w+|upstream_rq_xx|upstream_rq_completed|upstream_rq_total)\{(?:envoy_response_code_class="(.)",)?gateway="edge",gateway_namespace="infra",envoy_cluster_name="shop/(\w+)/80/h2c",backend_namespace="shop",backend_service="\w+",backend_port="80"\} (\d+)$`)
 
 // seriesOf are the counters of answers of one cluster that are not zero.
 func (r *rig) seriesOf(service string) (map[string]int, error) {
