@@ -126,10 +126,10 @@ var offences = []struct {
 		want: "a context comes from the caller",
 	},
 	{
-		name: "the plugin talks to the API server only",
+		name: "the plugin does not serve proxies",
 		file: "cmd/kubectl-headgate/offence.go",
-		code: "package main\n\nimport \"headgate.dev/headgate/dataplane/graph\"\n\nvar _ graph.Graph\n",
-		want: "import 'headgate.dev/headgate/dataplane/graph' is not allowed",
+		code: "package main\n\nimport \"headgate.dev/headgate/dataplane/server\"\n\nvar _ server.State\n",
+		want: "import 'headgate.dev/headgate/dataplane/server' is not allowed",
 	},
 }
 
