@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"headgate.dev/headgate/controllers/authority"
 	"headgate.dev/headgate/controllers/gateway"
 	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/measure"
 	"headgate.dev/headgate/dataplane/server"
 )
 
@@ -46,8 +48,11 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 	}
 	changes := gateway.NewChanges()
 	xds := server.New(server.Options{Log: log.WithName("xds"), Identity: keeper.Identity, Notify: changes.Notify})
-	if err := metrics.Registry.Register(server.NewCollector(xds)); err != nil {
-		return fmt.Errorf("registering the configuration server's metrics: %w", err)
+	measured := measure.New(time.Now)
+	for _, c := range []prometheus.Collector{server.NewCollector(xds), measured} {
+		if err := metrics.Registry.Register(c); err != nil {
+			return fmt.Errorf("registering the gateway's metrics: %w", err)
+		}
 	}
 	if err := mgr.Add(&configurationServer{server: xds, address: o.xdsAddress}); err != nil {
 		return fmt.Errorf("adding the configuration server: %w", err)
@@ -57,7 +62,7 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 		ControlPlaneHost: host, ControlPlanePort: uint32(port), ControlPlaneName: host,
 		IPv6:       o.ipv6(),
 		ProxyImage: o.proxyImage, HeadgateImage: o.headgateImage,
-		SystemAuthorities: systemAuthorities(),
+		SystemAuthorities: systemAuthorities(), Metrics: measured,
 		ExternalNames:     o.externalNames,
 		Now:               time.Now, Rand: rand.Reader,
 	})

@@ -30,6 +30,7 @@ import (
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/infra"
+	"headgate.dev/headgate/dataplane/measure"
 	"headgate.dev/headgate/dataplane/pki"
 	"headgate.dev/headgate/dataplane/server"
 	"headgate.dev/headgate/dataplane/xds"
@@ -67,6 +68,8 @@ type Options struct {
 	// ExternalNames lets routes send to Services of type ExternalName. Who may create a
 	// Service can then send requests to any host that the proxies reach.
 	ExternalNames bool
+	// Metrics are told what the reconciler does; nil means nobody asks.
+	Metrics *measure.Passes
 	// Now and Rand are the clock and the randomness of certificates.
 	Now  func() time.Time
 	Rand io.Reader
@@ -74,6 +77,9 @@ type Options struct {
 
 // Add registers the reconcilers with the manager. They run on the leader only.
 func Add(mgr ctrl.Manager, o Options) error {
+	if o.Metrics == nil {
+		o.Metrics = measure.New(o.Now)
+	}
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
@@ -109,7 +115,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making the gateway controller: %w", err)
 	}
-	if r.kinds, err = newKinds(mgr, world, graphKinds(r.written)); err != nil {
+	if r.kinds, err = newKinds(mgr, world, graphKinds(r.written), o.Metrics.Noted); err != nil {
 		return fmt.Errorf("finding the kinds of the Gateway API: %w", err)
 	}
 	if err := r.kinds.addDiscovery(mgr); err != nil {
@@ -123,7 +129,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := mgr.Add(r.needed); err != nil {
 		return fmt.Errorf("adding the watches of single objects: %w", err)
 	}
-	if err := world.Watch(r.needed.source()); err != nil {
+	if err := world.Watch(r.needed.source(o.Metrics.Noted)); err != nil {
 		return fmt.Errorf("watching single objects for the gateway controller: %w", err)
 	}
 	if err := world.Watch(o.Changes.source()); err != nil {

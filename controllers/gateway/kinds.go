@@ -92,6 +92,8 @@ type kinds struct {
 	client client.Client
 	cache  cache.Cache
 	world  controller.Controller
+	// noted is called for each event that makes a new graph.
+	noted func()
 
 	mu sync.Mutex
 	// served are the kinds that are watched, missing those that are not there yet.
@@ -100,8 +102,8 @@ type kinds struct {
 
 // newKinds begins to watch every kind that is there. A required kind that is not is an error
 // of the watch itself, which names it.
-func newKinds(mgr ctrl.Manager, world controller.Controller, all []kind) (*kinds, error) {
-	k := &kinds{client: mgr.GetClient(), cache: mgr.GetCache(), world: world, missing: all}
+func newKinds(mgr ctrl.Manager, world controller.Controller, all []kind, noted func()) (*kinds, error) {
+	k := &kinds{client: mgr.GetClient(), cache: mgr.GetCache(), world: world, missing: all, noted: noted}
 	return k, k.discover()
 }
 
@@ -121,7 +123,7 @@ func (k *kinds) discover() error {
 			missing = append(missing, kind)
 			continue
 		}
-		if err := k.world.Watch(watch(k.cache, kind.object, kind.news...)); err != nil {
+		if err := k.world.Watch(source.Kind(k.cache, kind.object, waking(k.noted), kind.news...)); err != nil {
 			k.missing = append(missing, k.missing[i:]...)
 			return fmt.Errorf("watching %T: %w", kind.object, err)
 		}

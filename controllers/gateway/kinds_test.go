@@ -52,7 +52,7 @@ func TestAKindThatIsInstalledLaterIsWatchedFromThen(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := graphKinds(newWritten())
-	k, err := newKinds(mgr, world, all)
+	k, err := newKinds(mgr, world, all, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

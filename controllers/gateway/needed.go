@@ -19,8 +19,6 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"headgate.dev/headgate/dataplane/graph"
@@ -61,10 +59,9 @@ func (n *needed) Start(ctx context.Context) error {
 	return nil
 }
 
-// source wakes the reconciler when an object changed.
-func (n *needed) source() source.Source {
-	return source.Channel(n.changed, handler.EnqueueRequestsFromMapFunc(
-		func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{worldKey} }))
+// source wakes the reconciler when an object changed, and calls noted before.
+func (n *needed) source(noted func()) source.Source {
+	return source.Channel(n.changed, waking(noted))
 }
 
 // want watches the objects, and those of earlier calls no longer. It waits until something

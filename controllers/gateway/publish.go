@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -33,8 +34,9 @@ type carried struct {
 }
 
 // publish gives each Gateway's proxies their configuration. A Gateway that is not
-// accepted keeps what it has; one that is gone is withdrawn.
-func (r *reconciler) publish(ctx context.Context, g *graph.Graph) error {
+// accepted keeps what it has; one that is gone is withdrawn. First is when the first event
+// came that led to this pass.
+func (r *reconciler) publish(ctx context.Context, g *graph.Graph, first time.Time) error {
 	var failures []error
 	here := map[types.NamespacedName]bool{}
 	for _, gw := range g.Gateways {
@@ -48,12 +50,16 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph) error {
 			continue
 		}
 		version := r.options.Server.Publish(snapshot)
+		if before := r.published[gw.Key]; before == nil || before.version != version {
+			r.options.Metrics.Published(gw.Key, first)
+		}
 		r.published[gw.Key] = &published{version: version, since: since(gw, r.published[gw.Key], version)}
 	}
 	for key := range r.published {
 		if !here[key] {
 			r.options.Server.Withdraw(key)
 			r.translator.Forget(key)
+			r.options.Metrics.Forget(key)
 			r.endpoints.forget(key)
 			delete(r.published, key)
 			delete(r.identities, key)

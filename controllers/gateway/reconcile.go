@@ -68,16 +68,20 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if req == statusKey && r.graph != nil {
 		return r.record(ctx)
 	}
+	first := r.options.Metrics.Take()
 	resources, err := r.gather(ctx)
 	if err != nil {
+		r.options.Metrics.PutBack(first)
 		return reconcile.Result{}, fmt.Errorf("gathering resources: %w", err)
 	}
 	g, late, err := r.build(ctx, resources)
 	if err != nil {
+		r.options.Metrics.PutBack(first)
 		return reconcile.Result{}, fmt.Errorf("building the graph: %w", err)
 	}
 	r.graph = g
-	published := r.publish(ctx, r.graph)
+	published := r.publish(ctx, r.graph, first)
+	r.options.Metrics.Certificates(r.graph)
 	if r.patience.IsZero() { // else it would never end while the world keeps changing
 		r.patience = r.options.Now().Add(ackPatience)
 	}

@@ -62,8 +62,15 @@ func worldSources(c cache.Cache) []source.Source {
 }
 
 func watch(c cache.Cache, obj client.Object, p ...predicate.Predicate) source.Source {
-	return source.Kind(c, obj, handler.EnqueueRequestsFromMapFunc(
-		func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{worldKey} }), p...)
+	return source.Kind(c, obj, waking(func() {}), p...)
+}
+
+// waking asks for a pass over the world, and calls noted before.
+func waking(noted func()) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+		noted()
+		return []reconcile.Request{worldKey}
+	})
 }
 
 // metadata watches a kind without its contents.

@@ -28,10 +28,12 @@ type collector struct{ server *Server }
 func NewCollector(s *Server) prometheus.Collector { return collector{s} }
 
 // Describe lists the metrics.
-func (collector) Describe(out chan<- *prometheus.Desc) {
+func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{connectedDesc, publishedDesc, ackedDesc, answeredDesc, refusedDesc} {
 		out <- d
 	}
+	c.server.pace.acknowledged.Describe(out)
+	c.server.pace.refused.Describe(out)
 }
 
 // Collect sends them as they are now.
@@ -54,4 +56,6 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, m.value, key.Namespace, key.Name)
 		}
 	}
+	c.server.pace.acknowledged.Collect(out)
+	c.server.pace.refused.Collect(out)
 }

@@ -15,6 +15,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
@@ -87,6 +88,7 @@ type Server struct {
 
 	endpoints endpointStore
 	notifying sync.Mutex
+	pace      *pace
 }
 
 // New makes a Server with nothing published.
@@ -100,6 +102,7 @@ func New(options Options) *Server {
 		heldBack:   map[types.NamespacedName]heldBack{},
 		isolations: map[types.NamespacedName]isolations{},
 		endpoints:  endpointStore{byCluster: map[string]*resource{}},
+		pace:       newPace(),
 	}
 }
 
@@ -134,6 +137,9 @@ func (s *Server) replace(gateway types.NamespacedName, old *target, messages [ki
 	s.mu.Lock()
 	s.targets[gateway] = next
 	streams := slices.Collect(maps.Keys(s.streams[gateway]))
+	if len(streams) > 0 {
+		s.pace.published(gateway, next.version, time.Now())
+	}
 	s.mu.Unlock()
 	for _, st := range streams {
 		st.do(func(session *session) { session.publish(next, changed) })
@@ -227,6 +233,7 @@ func (s *Server) Withdraw(gateway types.NamespacedName) {
 	for _, st := range streams {
 		st.do((*session).withdraw)
 	}
+	s.pace.forget(gateway)
 }
 
 // PublishEndpoints sets the endpoints of an upstream for all gateways, at once.

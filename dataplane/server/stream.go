@@ -32,7 +32,9 @@ type stream struct {
 	// progress is what State reads. onProgress is called after it changed.
 	progress   atomic.Pointer[progress]
 	onProgress func(*progress)
-	log        logr.Logger
+	// onRefusal is called when the proxy refused a response.
+	onRefusal func()
+	log       logr.Logger
 }
 
 type progress struct {
@@ -119,6 +121,7 @@ func (s *Server) attach(gateway types.NamespacedName, node string) *stream {
 		session:    newSession(s.endpoints.get),
 		wake:       make(chan struct{}, 1),
 		onProgress: func(now *progress) { s.progressed(gateway, now) },
+		onRefusal:  func() { s.pace.refused.WithLabelValues(gateway.Namespace, gateway.Name).Inc() },
 		log:        s.options.Log.WithValues("gateway", gateway, "node", node),
 	}
 	st.progress.Store(&progress{})
@@ -144,6 +147,7 @@ func (s *Server) detach(gateway types.NamespacedName, st *stream) {
 	delete(s.streams[gateway], st)
 	if len(s.streams[gateway]) == 0 {
 		delete(s.streams, gateway)
+		s.pace.deserted(gateway)
 	}
 	s.mu.Unlock()
 	st.log.Info("A proxy disconnected")
@@ -159,6 +163,7 @@ func (st *stream) receive(grpcStream discoveryv3.AggregatedDiscoveryService_Delt
 		} else {
 			if detail := in.GetErrorDetail(); detail != nil {
 				st.log.Info("A proxy refused a configuration", "type", in.GetTypeUrl(), "nonce", in.GetResponseNonce(), "message", detail.GetMessage())
+				st.onRefusal()
 			}
 			st.do(func(session *session) {
 				session.receive(request{

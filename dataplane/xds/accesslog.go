@@ -4,6 +4,7 @@
 package xds
 
 import (
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -28,30 +29,46 @@ func accessLogFields(gateway types.NamespacedName) map[string]string {
 		"status": "%RESPONSE_CODE%", "details": "%RESPONSE_CODE_DETAILS%", "flags": "%RESPONSE_FLAGS%", "grpc_status": "%GRPC_STATUS%",
 		"duration_ms": "%DURATION%", "upstream_ms": "%RESPONSE_DURATION%", "bytes_received": "%BYTES_RECEIVED%", "bytes_sent": "%BYTES_SENT%",
 		"route": "%ROUTE_NAME%", "backend": "%UPSTREAM_CLUSTER%", "upstream": "%UPSTREAM_HOST%", "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-		"pod": "%UPSTREAM_METADATA(" + endpointMetadata + ":pod)%", "version": "%UPSTREAM_METADATA(" + endpointMetadata + ":version)%",
+		"pod": endpointField("pod"), "version": endpointField("version"), "rule": "%METADATA(ROUTE:" + routeMetadata + ":rule)%",
 		"upstream_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
 		"client":           "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "forwarded_for": "%REQ(X-FORWARDED-FOR)%", "user_agent": "%REQ(USER-AGENT)%",
 		"server_name": "%REQUESTED_SERVER_NAME%", "request_id": "%REQ(X-REQUEST-ID)%", "trace_id": "%TRACE_ID%",
 	}
 }
 
+// endpointField is what an endpoint says about the pod behind it.
+func endpointField(name string) string {
+	return "%UPSTREAM_METADATA(" + endpointMetadata + ":" + name + ")%"
+}
+
+// routeMetadata is where a route has the name of its rule, for the access log.
+const routeMetadata = "headgate"
+
+// nameRule writes the rule's name into its routes; most rules have none.
+func nameRule(name string) *corev3.Metadata {
+	if name == "" {
+		return nil
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		routeMetadata: {Fields: map[string]*structpb.Value{"rule": structpb.NewStringValue(name)}},
+	}}
+}
+
 // accessLogKey is the runtime key of the share of requests that are logged. As a key of
 // its own, turning the log off and on changes no listener, and so ends no connection.
 const accessLogKey = "headgate.access_log"
 
-// accessLogs writes the requests of a filter chain to standard output.
-func accessLogs(gateway types.NamespacedName, log *v1beta1.AccessLog) []*accesslogv3.AccessLog {
+// accessLogs writes lines to standard output, with these fields where log does not say
+// otherwise. It may change the map.
+func accessLogs(fields map[string]string, log *v1beta1.AccessLog) []*accesslogv3.AccessLog {
 	format := &corev3.SubstitutionFormatString{OmitEmptyValues: false}
 	if log != nil && log.Text != "" {
 		format.Format = &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
 			Specifier: &corev3.DataSource_InlineString{InlineString: strings.TrimSuffix(log.Text, "\n") + "\n"},
 		}}
 	} else {
-		fields := accessLogFields(gateway)
 		if log != nil {
-			for name, value := range log.Fields {
-				fields[name] = value
-			}
+			maps.Copy(fields, log.Fields)
 		}
 		line := &structpb.Struct{Fields: map[string]*structpb.Value{}}
 		for name, value := range fields {

@@ -32,7 +32,7 @@ func connectionManager(statPrefix string, routes table, gw *graph.Gateway) *list
 			RouteSpecifier:                scopedRoutes(),
 			EarlyHeaderMutationExtensions: earlyMutations(routes),
 			HttpFilters:                   httpFilters(routes),
-			AccessLog:                     accessLogs(gw.Key, gw.Proxy.AccessLog),
+			AccessLog:                     accessLogs(accessLogFields(gw.Key), gw.Proxy.AccessLog),
 			// The client's address is the connection's: nobody in front of the
 			// gateway is trusted to state another.
 			UseRemoteAddress:             boolean(true),

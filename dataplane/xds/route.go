@@ -25,6 +25,9 @@ func ownRoutes(l *graph.Listener, host string, e entry) []*routev3.Route {
 	base := &routev3.Route{
 		Name:  routeName(e.route) + "/" + strconv.Itoa(e.rule.Index) + "/" + strconv.Itoa(e.index),
 		Match: routeMatch(e.match),
+		// What is counted for the whole route, see statsTags.
+		StatPrefix: routeName(e.route),
+		Metadata:   nameRule(e.rule.Name),
 	}
 	if e.rule.Valid && e.rule.Filters.Redirect != nil {
 		setHeaders(base, e.rule.Filters)

@@ -28,6 +28,8 @@ func statsConfig(gateway types.NamespacedName) *metricsv3.StatsConfig {
 		`cluster\.[^.]+\.upstream_rq_(retry|retry_success|retry_limit_exceeded|retry_overflow|pending_overflow|pending_failure_eject)`,
 		`cluster\.[^.]+\.upstream_cx_(active|total|connect_fail|connect_timeout|none_healthy|overflow|rx_bytes_total|tx_bytes_total)`,
 		`cluster\.[^.]+\.membership_(total|healthy|degraded|excluded)`,
+		// Of routes, by class alone: a histogram of each would cost tens of kilobytes.
+		`vhost\..*\.route\..*\.upstream_rq_[1-5]xx`,
 		`http\.[^.]+\.downstream_(rq|cx)_.*`,
 		`http\.[^.]+\.(no_route|no_cluster|rq_direct_response|rq_redirect)`,
 		`listener\..*\.downstream_cx_(total|active|overflow|overload_reject|transport_socket_connect_timeout)`,
@@ -54,8 +56,8 @@ func statsConfig(gateway types.NamespacedName) *metricsv3.StatsConfig {
 	}
 }
 
-// statsTags label every statistic with its Gateway, and those of a backend with the parts
-// of its cluster's name. So they mean the same however a proxy is scraped.
+// statsTags label every statistic with its Gateway, those of a backend with the parts of its
+// cluster's name, and those of a route with its kind and name. So they mean the same however a proxy is scraped.
 func statsTags(gateway types.NamespacedName) []*metricsv3.TagSpecifier {
 	fixed := func(name, value string) *metricsv3.TagSpecifier {
 		return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_FixedValue{FixedValue: value}}
@@ -64,13 +66,22 @@ func statsTags(gateway types.NamespacedName) []*metricsv3.TagSpecifier {
 	part := func(name, expression string) *metricsv3.TagSpecifier {
 		return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_Regex{Regex: expression}}
 	}
-	return []*metricsv3.TagSpecifier{
+	tags := []*metricsv3.TagSpecifier{
 		fixed("gateway", gateway.Name),
 		fixed("gateway_namespace", gateway.Namespace),
 		part("backend_namespace", `^cluster\.(([^./]+)/)[^./]+/[0-9]+`),
 		part("backend_service", `^cluster\.[^./]+/(([^./]+)/)[0-9]+`),
 		part("backend_port", `^cluster\.[^./]+/[^./]+/(([0-9]+))`),
 	}
+	// Those of a route: vhost.<host>.route.<kind>/<namespace>/<name>.upstream_rq_2xx. Hosts and
+	// names contain dots, so the labels of Envoy's own for them, envoy_virtual_host and
+	// envoy_route, have parts of them.
+	return append(tags,
+		part("route_host", `^vhost\.((.+?)\.)route\.[A-Z]`),
+		part("route_kind", `^vhost\..+?\.route\.(([A-Z][A-Za-z]+)/)`),
+		part("route_namespace", `^vhost\..+?\.route\.[A-Z][A-Za-z]+/(([^./]+)/)`),
+		part("route", `^vhost\..+?\.route\.[A-Z][A-Za-z]+/[^./]+/((.+)\.)upstream_rq_`),
+	)
 }
 
 // latencyEdges are the bucket edges of request times in milliseconds. From 0.5 ms to

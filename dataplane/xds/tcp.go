@@ -42,10 +42,10 @@ func tcpListener(p port) *listenerv3.Listener {
 func tcpFilter(p port) proto.Message {
 	for _, a := range p.listeners[0].Attachments {
 		if a.Route.Kind == graph.KindTCPRoute {
-			return connectionFilter(tcpName(p.number), a.Route, false)
+			return connectionFilter(tcpName(p.number), p.listeners[0], a.Route, false)
 		}
 	}
-	return connectionFilter(tcpName(p.number), nil, false)
+	return connectionFilter(tcpName(p.number), p.listeners[0], nil, false)
 }
 
 // namedFilter is a filter that comes as a resource of that name.
@@ -59,10 +59,13 @@ func namedFilter(name string) *listenerv3.Filter {
 	}
 }
 
-// connectionFilter brings connections to the backends of a route, with their TLS passed
-// through or without; without a route it closes them.
-func connectionFilter(name string, route *graph.Route, through bool) *corev3.TypedExtensionConfig {
-	filter := &tcpproxyv3.TcpProxy{StatPrefix: "none", ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: nowhere}}
+// connectionFilter brings connections of a listener to the backends of a route, with their TLS
+// passed through or without; without a route it closes them.
+func connectionFilter(name string, l *graph.Listener, route *graph.Route, through bool) *corev3.TypedExtensionConfig {
+	filter := &tcpproxyv3.TcpProxy{
+		StatPrefix: "none", ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: nowhere},
+		AccessLog: connectionLogs(l, route),
+	}
 	if route != nil {
 		filter.StatPrefix = routeName(route)
 		toShares(filter, connectionShares(route, through))

@@ -170,7 +170,7 @@ func (s *Snapshot) addTLSPort(p port, m *memory) {
 	for _, l := range p.listeners {
 		if !overHTTP(l) {
 			for _, n := range serverNames(p, l) {
-				s.Filters[n.filterName()] = connectionFilter(n.filterName(), n.route, len(l.Certificates) == 0)
+				s.Filters[n.filterName()] = connectionFilter(n.filterName(), n.listener, n.route, len(l.Certificates) == 0)
 			}
 		}
 		maps.Copy(s.Secrets, downstreamSecrets(l))

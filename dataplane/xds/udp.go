@@ -48,6 +48,7 @@ func udpListener(gateway types.NamespacedName, p port) *listenerv3.Listener {
 		Name: "envoy.filters.udp_listener.udp_proxy",
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&udpproxyv3.UdpProxyConfig{
 			StatPrefix: udpName(p.number),
+			AccessLog:  sessionLogs(p.listeners[0]),
 			RouteSpecifier: &udpproxyv3.UdpProxyConfig_Matcher{Matcher: &matcherv3.Matcher{
 				OnNoMatch: &matcherv3.Matcher_OnMatch{OnMatch: &matcherv3.Matcher_OnMatch_Action{
 					Action: &xdscorev3.TypedExtensionConfig{

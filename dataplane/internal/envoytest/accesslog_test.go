@@ -49,6 +49,7 @@ func logged(port uint32, log *v1beta1.AccessLog) *graph.Graph {
 	g := graphtest.Graph(graphtest.HTTP("http", port, "",
 		graphtest.Route("web", nil, graphtest.Rule("/", graphtest.Backend("web", 1)), graphtest.Rule("/none", graphtest.Backend("none", 1)))))
 	g.Gateways[0].Proxy.AccessLog = log
+	g.Routes[0].Rules[0].Name = "pages"
 	return g
 }
 
@@ -78,13 +79,22 @@ func TestTheAccessLogSaysWhatBecameOfARequest(t *testing.T) {
 			t.Errorf("no envoy_cluster_upstream_rq_xx has the label %s", label)
 		}
 	}
+	for _, label := range []string{`gateway="edge"`, `route="web"`, `route_namespace="shop"`, `route_kind="HTTPRoute"`, `route_host="*"`} {
+		found := false
+		for line := range strings.Lines(stats) {
+			found = found || strings.HasPrefix(line, "envoy_vhost_route_upstream_rq_xx{") && strings.Contains(line, `envoy_response_code_class="2"`) && strings.Contains(line, label)
+		}
+		if !found {
+			t.Errorf("no envoy_vhost_route_upstream_rq_xx has the label %s", label)
+		}
+	}
 	got := loggedLines(t, r.quit())
 	if len(got) != 2 {
 		t.Fatalf("%d lines for two requests: %v", len(got), got)
 	}
 	for field, want := range map[string]any{
 		"gateway": "infra/edge", "method": "GET", "path": "/hello?x=1", "protocol": "HTTP/1.1", "status": 200.0, "flags": nil,
-		"route": "HTTPRoute/shop/web/0/0", "backend": key.Name(), "pod": "web-7d9f8b6c5-abcde", "version": "7d9f8b6c5",
+		"route": "HTTPRoute/shop/web/0/0", "rule": "pages", "backend": key.Name(), "pod": "web-7d9f8b6c5-abcde", "version": "7d9f8b6c5",
 		"attempts": 1.0, "client": "127.0.0.1", "tenant": "blue",
 	} {
 		value, ok := got[0][field]

@@ -155,12 +155,18 @@ type Proxy struct {
 // StartProxy starts an Envoy that listens on IPv4.
 func (w *World) StartProxy(gateway types.NamespacedName) *Proxy {
 	w.TB.Helper()
-	return w.StartProxyOn(gateway, false)
+	return w.StartProxyWith(gateway, func(*xds.BootstrapParams) {})
 }
 
-// StartProxyOn starts an Envoy for a gateway, on IPv6 too or not, and waits until its admin interface answers. It
-// ends with the test; its log is printed when the test failed.
+// StartProxyOn starts an Envoy that listens on IPv6 too or not.
 func (w *World) StartProxyOn(gateway types.NamespacedName, ipv6 bool) *Proxy {
+	w.TB.Helper()
+	return w.StartProxyWith(gateway, func(p *xds.BootstrapParams) { p.IPv6 = ipv6 })
+}
+
+// StartProxyWith starts an Envoy for a gateway, with parameters that the test changes, and waits until
+// its admin interface answers. It ends with the test; its log is printed when the test failed.
+func (w *World) StartProxyWith(gateway types.NamespacedName, change func(*xds.BootstrapParams)) *Proxy {
 	w.TB.Helper()
 	p := &Proxy{
 		TB: w.TB, Gateway: gateway, Dir: w.TB.TempDir(), Log: &bytes.Buffer{},
@@ -171,9 +177,10 @@ func (w *World) StartProxyOn(gateway types.NamespacedName, ipv6 bool) *Proxy {
 		Gateway: gateway, NodeID: "proxy-0",
 		ControlPlaneHost: "127.0.0.1", ControlPlanePort: w.Port, ControlPlaneName: "localhost",
 		CertDir: filepath.Join(p.Dir, "certs"), ConfigDir: p.Dir,
-		AdminPort: p.AdminPort, StatsPort: p.StatsPort, IPv6: ipv6,
+		AdminPort: p.AdminPort, StatsPort: p.StatsPort,
 		MaxHeapBytes: 1 << 30,
 	}
+	change(&params)
 	for name, content := range xds.Files(params) {
 		w.write(filepath.Join(p.Dir, name), content)
 	}

@@ -196,7 +196,10 @@ func TestWhatAGRPCAnswerCounts(t *testing.T) {
 }
 
 // startPrometheus scrapes the proxy each second and gives its address.
-func (r *rig) startPrometheus() string {
+func (r *rig) startPrometheus() string { return r.startPrometheusOf("") }
+
+// startPrometheusOf scrapes the proxy and what further scrape_configs say.
+func (r *rig) startPrometheusOf(further string) string {
 	r.TB.Helper()
 	binary := os.Getenv("PROMETHEUS")
 	if binary == "" {
@@ -210,7 +213,7 @@ scrape_configs:
 - job_name: proxies
   metrics_path: /stats/prometheus
   static_configs: [{targets: ["%s"]}]
-`, Address(r.proxy.StatsPort)))
+%s`, Address(r.proxy.StatsPort), further))
 	command := exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+address, "--log.level=warn")
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
