@@ -113,7 +113,7 @@ var everything = []string{
 	"replicas=3", "metrics.podMonitor.enabled=true", "metrics.podMonitor.labels.team=web", "prometheus.address=http://prometheus:9090",
 	"imagePullSecrets={one,two}", "image.digest=sha256:" + strings.Repeat("0", 64), "priorityClassName=system-cluster-critical",
 	"nodeSelector.disk=fast", "tolerations[0].operator=Exists", "podLabels.a=b", "podAnnotations.c=d", "watchNamespaces={shop,web}",
-	"extraArgs={--log-level=debug}", "serviceAccount.annotations.e=f",
+	"extraArgs={--log-level=debug}", "grafana.dashboards.enabled=true", "grafana.dashboards.annotations.folder=Gateways", "serviceAccount.annotations.e=f",
 }
 
 func TestLintFindsNothing(t *testing.T) {
