@@ -63,8 +63,8 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 		IPv6:       o.ipv6(),
 		ProxyImage: o.proxyImage, HeadgateImage: o.headgateImage,
 		SystemAuthorities: systemAuthorities(), Metrics: measured,
-		ExternalNames:     o.externalNames,
-		Now:               time.Now, Rand: rand.Reader,
+		ExternalNames: o.externalNames,
+		Now:           time.Now, Rand: rand.Reader,
 	})
 }
 
