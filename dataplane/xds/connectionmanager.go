@@ -35,7 +35,9 @@ func connectionManager(statPrefix string, routes table, gw *graph.Gateway) *list
 			AccessLog:                     accessLogs(accessLogFields(gw.Key), gw.Proxy.AccessLog),
 			// The client's address is the connection's: nobody in front of the
 			// gateway is trusted to state another.
-			UseRemoteAddress:             boolean(true),
+			UseRemoteAddress: boolean(true),
+			// "shop.example.com." is the same host, and no hostname is written so.
+			StripTrailingHostDot:         true,
 			ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
 			NormalizePath:                boolean(true),
 			PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,

@@ -231,10 +231,16 @@ func setHeader(name, value string) *mutationv3.HeaderMutation {
 }
 
 // lowerCase looks once more for the scope of a host that was written with capitals, and
-// leads it back to that of the wildcards when there is none.
+// leads it back to that of the wildcards when there is none. Envoy makes of several Host
+// headers one host with commas; such a request must be refused (RFC 9112, section 3.2), for
+// the backend may take another of them for the host than the gateway did.
 const lowerCase = `
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if headers:get(":authority"):find(",", 1, true) then
+    handle:respond({[":status"] = "400"}, "")
+    return
+  end
   local any = headers:get("x-headgate-scope")
   local table, listener = any:match("^(.-/)%*(.*)$")
   headers:replace("x-headgate-scope", table .. string.lower(headers:get(":authority")) .. listener)
@@ -274,8 +280,8 @@ func scopeFilters(t table) []*hcmv3.HttpFilter {
 	}
 }
 
-// unlessLowerCase skips a filter for requests whose host has no capitals, which is all
-// but a few: DNS does not care for case, and clients write lower case.
+// unlessLowerCase skips a filter for requests whose host has no capitals and no comma, which
+// is all but a few: DNS does not care for case, and clients write lower case.
 func unlessLowerCase(name string, filter proto.Message) *matchingv3.ExtensionWithMatcher {
 	return &matchingv3.ExtensionWithMatcher{
 		ExtensionConfig: &corev3.TypedExtensionConfig{Name: name, TypedConfig: toAny(filter)},
@@ -292,7 +298,7 @@ func unlessLowerCase(name string, filter proto.Message) *matchingv3.ExtensionWit
 								ValueMatch: &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{
 									SafeRegex: &xdsmatcherv3.RegexMatcher{
 										EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}},
-										Regex:      "[^A-Z]*",
+										Regex:      "[^A-Z,]*",
 									},
 								}},
 							},
