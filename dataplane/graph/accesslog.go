@@ -13,9 +13,9 @@ import (
 	"headgate.dev/headgate/api/v1beta1"
 )
 
-// accessLogProblems tells what Envoy would refuse of an access log: it would refuse every
-// listener of the Gateway with it.
-func accessLogProblems(log *v1beta1.AccessLog) []string {
+// AccessLogProblems tells, in sentences, what Envoy would refuse of an access log: it would
+// refuse every listener of the Gateway with it.
+func AccessLogProblems(log *v1beta1.AccessLog) []string {
 	if log == nil {
 		return nil
 	}
@@ -33,7 +33,7 @@ func accessLogProblems(log *v1beta1.AccessLog) []string {
 
 // operator is a command operator at the beginning of a text: %NAME%, %NAME(argument)%
 // or %NAME(argument):length%.
-var operator = regexp.MustCompile(`^%([A-Z0-9_]+)(\([^)]*\))?(:[0-9]+)?%`)
+var operator = regexp.MustCompile(`^%([A-Z0-9_]+)(\([^)\r\n]*\))?(:[0-9]+)?%`)
 
 func operatorProblem(text string) string {
 	for {
@@ -50,7 +50,7 @@ func operatorProblem(text string) string {
 		if found == nil {
 			return fmt.Sprintf("%q is not a command operator: write %%NAME%%, %%NAME(ARGUMENT)%%, or %%%% for a percent sign", beginning(text))
 		}
-		name, argument := found[1], found[2]
+		name, argument, length := found[1], found[2], found[3]
 		takes, known := operators[name]
 		switch {
 		case !known:
@@ -59,6 +59,14 @@ func operatorProblem(text string) string {
 			return fmt.Sprintf("%%%s%% takes no argument: remove %s", name, argument)
 		case takes == needsArgument && len(argument) <= len("()"):
 			return fmt.Sprintf("%%%s%% needs an argument: write %%%s(NAME)%%", name, name)
+		}
+		if argument != "" {
+			if problem := argumentProblem(name, argument[1:len(argument)-1]); problem != "" {
+				return problem
+			}
+		}
+		if problem := lengthProblem(name, length); problem != "" {
+			return problem
 		}
 		text = text[len(found[0]):]
 	}

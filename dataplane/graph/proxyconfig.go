@@ -79,7 +79,7 @@ func (c proxyConfigs) read(field string, key types.NamespacedName) (v1beta1.Prox
 			texts = append(texts, fmt.Sprintf("%s: ProxyConfig %s: spec.bootstrap: %v", field, key, err))
 		}
 	}
-	for _, text := range accessLogProblems(config.Spec.AccessLog) {
+	for _, text := range AccessLogProblems(config.Spec.AccessLog) {
 		texts = append(texts, fmt.Sprintf("%s: ProxyConfig %s: %s", field, key, text))
 	}
 	return config.Spec, texts

@@ -16,6 +16,7 @@ import (
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
+	"headgate.dev/headgate/dataplane/xds"
 )
 
 // quit ends the proxy in peace, so that it writes all that it has, and gives the lines of
@@ -155,4 +156,49 @@ func TestTurningTheAccessLogOffEndsNoConnection(t *testing.T) {
 func TestEnvoyKnowsEveryOperatorThatAnAccessLogMayUse(t *testing.T) {
 	r := newRig(t)
 	r.publish(logged(FreePort(t), &v1beta1.AccessLog{Format: v1beta1.AccessLogText, Text: strings.Join(graph.Operators(), " ")}))
+}
+
+// TestWhatEnvoyRefusesOfAnAccessLogIsRefusedBefore: one operator that cannot be written would
+// keep every listener of the Gateway from being served.
+func TestWhatEnvoyRefusesOfAnAccessLogIsRefusedBefore(t *testing.T) {
+	bad := []string{
+		"%REQ(A B)%", "%REQ(A,B)%", "%REQ(A:B)%", "%REQ(a\nb)%", "%RESP(A?B?C)%", "%REQ(\u00e9)%", "%TRAILER(a\"b)%",
+		"%FILTER_STATE(x:BOGUS)%", "%FILTER_STATE(x:FIELD)%", "%FILTER_STATE(x:PLAIN:y)%",
+		"%PATH(X)%", "%PATH(WQ:X)%", "%METADATA(BOGUS:x)%", "%GRPC_STATUS(X)%", "%REQUESTED_SERVER_NAME(X)%", "%REQUESTED_SERVER_NAME(SNI_FIRST:X)%",
+		"%REQ(A):99999999999999999999%", "%START_TIME(a\nb)%",
+	}
+	good := []string{
+		"%REQ(:PATH)%", "%REQ(A?:PATH)%", "%REQ(A):0%", "%REQ(A):99999%", "%PATH(WQ:ORIG):5%", "%PATH(NQ)%", "%PATH()%", "%GRPC_STATUS()%", "%GRPC_STATUS(NUMBER)%",
+		"%FILTER_STATE(x)%", "%FILTER_STATE(x:TYPED)%", "%FILTER_STATE(x:FIELD:y)%", "%FILTER_STATE(x:FIELD:y:z)%", "%REQUESTED_SERVER_NAME(HOST_FIRST:ORIG_OR_HOST)%", "%METADATA(UPSTREAM_HOST:a:b)%",
+		"%DYNAMIC_METADATA(a:b):9%", "%QUERY_PARAM(a):9%", "%START_TIME(%Y %9f %%)%", "%RESPONSE_CODE_DETAILS(X)%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)%",
+	}
+	for _, operator := range graph.Operators() {
+		text := strings.TrimSuffix(operator, "%") + ":5%"
+		if len(graph.AccessLogProblems(&v1beta1.AccessLog{Text: text})) > 0 {
+			bad = append(bad, text)
+		} else {
+			good = append(good, text)
+		}
+	}
+	r := newRig(t)
+	for _, text := range good {
+		log := &v1beta1.AccessLog{Format: v1beta1.AccessLogText, Text: text}
+		if problems := graph.AccessLogProblems(log); len(problems) > 0 {
+			t.Errorf("%s is refused: %s", text, problems)
+		}
+	}
+	r.publish(logged(FreePort(t), &v1beta1.AccessLog{Format: v1beta1.AccessLogText, Text: strings.Join(good, " ")}))
+	for _, text := range bad {
+		log := &v1beta1.AccessLog{Format: v1beta1.AccessLogText, Text: text}
+		if problems := graph.AccessLogProblems(log); len(problems) != 1 {
+			t.Errorf("%s: problems %q, want one", text, problems)
+		}
+		version := r.Server.Publish(xds.Translate(logged(FreePort(t), log), graphtest.GatewayKey))
+		r.Eventually("the proxy answers", func() error {
+			if state := r.Server.State(graphtest.GatewayKey); state.Answered < version || len(state.Refused) == 0 {
+				return fmt.Errorf("%s: %+v", text, state)
+			}
+			return nil
+		})
+	}
 }
