@@ -78,9 +78,12 @@ func withPreflight(routes []*routev3.Route, e entry) []*routev3.Route {
 	}
 	asked := e.match
 	asked.Method = "OPTIONS"
-	asked.Headers = append(slices.Clone(e.match.Headers), graph.NamedMatch{
-		Name: "access-control-request-method", StringMatch: graph.StringMatch{Type: graph.MatchExact, Value: e.match.Method},
-	})
+	asked.Headers = append(slices.Clone(e.match.Headers),
+		graph.NamedMatch{Name: "access-control-request-method", StringMatch: graph.StringMatch{Type: graph.MatchExact, Value: e.match.Method}},
+		// Without an origin the filter would let the request pass, to a backend whose rule
+		// does not match it.
+		graph.NamedMatch{Name: "origin", StringMatch: graph.StringMatch{Type: graph.MatchRegex, Value: ".+"}},
+	)
 	preflight := proto.Clone(last).(*routev3.Route)
 	preflight.Name += "/preflight"
 	preflight.Match = routeMatch(asked)

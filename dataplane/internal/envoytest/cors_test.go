@@ -88,6 +88,7 @@ func TestPagesOfOtherOriginsMayCall(t *testing.T) {
 		{"an OPTIONS request that is no preflight reaches the backend", "OPTIONS", "/lists", "", "", 200, nil, true},
 		{"a rule of one method answers the preflights for it", "OPTIONS", "/put", "https://www.foo.com", "PUT", 200, map[string]string{allow: "https://www.foo.com", "Access-Control-Allow-Methods": "PUT"}, false},
 		{"and those for no other method", "OPTIONS", "/put", "https://www.foo.com", "GET", 404, map[string]string{allow: ""}, false},
+		{"a question without an origin is none", "OPTIONS", "/put", "", "PUT", 404, nil, false},
 		{"a rule without the filter leaves it to the backend", "OPTIONS", "/without", "https://www.foo.com", "GET", 200, map[string]string{allow: "https://the-backends-own.example"}, true},
 	}
 	for _, tt := range tests {
