@@ -28,8 +28,10 @@ type fleet struct {
 	before xds.Snapshot
 }
 
-func newFleet(b *testing.B, n int) *fleet {
-	f := &fleet{rig: newRig(b), port: FreePort(b)}
+func newFleet(b *testing.B, n int) *fleet { return newFleetOn(b, newRig(b), n) }
+
+func newFleetOn(b *testing.B, r *rig, n int) *fleet {
+	f := &fleet{rig: r, port: FreePort(b)}
 	backend := NewBackend(b, "web")
 	for i := range 1000 {
 		f.endpoints(fmt.Sprintf("service-%d", i), backend)
