@@ -42,6 +42,7 @@ import (
 
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/measure"
 	"headgate.dev/headgate/dataplane/pki"
 	"headgate.dev/headgate/dataplane/server"
 	"headgate.dev/headgate/dataplane/xds"
@@ -162,6 +163,7 @@ type env struct {
 	*testing.T
 	client.Client
 	server *fakeServer
+	passes *measure.Passes
 	ns     string
 }
 
@@ -212,13 +214,15 @@ func startAs(t *testing.T, user *rest.Config) *env {
 		t.Fatal(err)
 	}
 	changes := NewChanges()
+	passes := measure.New(time.Now)
 	f := &fakeServer{
 		changes: changes, versions: map[types.NamespacedName]uint64{}, acked: map[types.NamespacedName]uint64{},
 		endpoints: map[graph.ClusterKey]int{}, withdrawn: map[types.NamespacedName]bool{},
 		last: map[types.NamespacedName]xds.Snapshot{},
 	}
 	err = Add(mgr, Options{
-		Server: f, Changes: changes, Authority: func() pki.Pair { return authority },
+		Metrics: passes,
+		Server:  f, Changes: changes, Authority: func() pki.Pair { return authority },
 		ControlPlaneHost: "headgate-xds.headgate-system", ControlPlanePort: 18000, ControlPlaneName: "headgate-xds",
 		ProxyImage: "envoy:test", HeadgateImage: "headgate:test", Now: time.Now, Rand: rand.Reader,
 	})
@@ -235,7 +239,7 @@ func startAs(t *testing.T, user *rest.Config) *env {
 		}
 	})
 	direct := adminClient(t)
-	e := &env{T: t, Client: direct, server: f}
+	e := &env{T: t, Client: direct, server: f, passes: passes}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
 	e.must(direct.Create(ctx, ns))
 	e.ns = ns.Name

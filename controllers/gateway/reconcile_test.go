@@ -174,6 +174,12 @@ func TestASecretThatChangesIsServed(t *testing.T) {
 	e.must(e.Create(e.Context(), secret))
 	listener("ResolvedRefs=True ResolvedRefs")
 	ports(2)
+	if n := e.measured("headgate_gateway_event_to_publish_seconds", "web"); n < 2 {
+		t.Errorf("%v publications were measured, want those of the Gateway and of its certificate", n)
+	}
+	if end := e.measured("headgate_gateway_certificate_expiry_timestamp_seconds", "web"); end < float64(time.Now().Unix()) {
+		t.Errorf("the certificate is said to end at %v", end)
+	}
 	after := &appsv1.Deployment{}
 	e.must(e.get("web-"+e.ns, after))
 	if d.Generation != after.Generation {

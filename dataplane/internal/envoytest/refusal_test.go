@@ -10,9 +10,11 @@ import (
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
+	"headgate.dev/headgate/dataplane/server"
 	"headgate.dev/headgate/dataplane/xds"
 )
 
@@ -49,6 +51,9 @@ func TestARefusalHarmsOnlyItself(t *testing.T) {
 	if state := r.Server.State(graphtest.GatewayKey); state.Acked >= version {
 		t.Errorf("a refused version counts as acknowledged: %+v", state)
 	}
+	if n := nacks(t, r.Server); n < 1 {
+		t.Errorf("%v refusals are counted", n)
+	}
 	r.Eventually("all that was not refused is confirmed", func() error {
 		if state := r.Server.State(graphtest.GatewayKey); state.Answered < version {
 			return fmt.Errorf("%+v", state)
@@ -71,4 +76,23 @@ func TestARefusalHarmsOnlyItself(t *testing.T) {
 	if a := r.do(call{port: bad, path: "/"}); a.seen.Backend != "new" {
 		t.Errorf("the mended route table answers from %q", a.seen.Backend)
 	}
+}
+
+// nacks is headgate_gateway_nacks_total of all Gateways.
+func nacks(t *testing.T, s *server.Server) (sum float64) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(server.NewCollector(s))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "headgate_gateway_nacks_total" {
+			for _, m := range f.Metric {
+				sum += m.Counter.GetValue()
+			}
+		}
+	}
+	return sum
 }
