@@ -236,13 +236,13 @@ func externalHost(hostname string, port int32) (host, why string) {
 		return slices.ContainsFunc(suffixes, func(s string) bool { return name == s || strings.HasSuffix(name, "."+s) })
 	}
 	switch {
-	case strings.HasPrefix(name, "*") || !validHostname(name):
+	case strings.HasPrefix(name, "*") || !validHostname(name) || likeAddress(name):
 		return "", quoted + "write a DNS name such as api.example.com"
 	case under("cluster.local", "svc"):
 		return "", quoted + "it is a name of the cluster: name the Service in the backendRef"
 	case under("localhost", "localdomain"):
 		return "", quoted + "it is the proxy itself"
-	case under("metadata.google.internal", "instance-data", "ec2.internal", "metadata.azure.internal"):
+	case under("metadata.google.internal", "metadata.goog", "instance-data", "ec2.internal", "metadata.azure.internal"):
 		return "", quoted + "it is a service that gives out the node's credentials"
 	case !strings.Contains(name, "."):
 		return "", quoted + "write the whole name, such as api.example.com"
@@ -250,4 +250,12 @@ func externalHost(hostname string, port int32) (host, why string) {
 		return "", quoted + "port " + itoa(port) + " is one that the proxy itself uses: a name could lead back to it"
 	}
 	return name + ".", ""
+}
+
+// likeAddress tells whether a name is one that some resolvers take for an address, such as
+// 127.1, 0177.0.0.1 and 0x7f.1: its last label is a number (URL Standard, "ends in a number").
+// No such name exists in DNS.
+func likeAddress(name string) bool {
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	return strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") && strings.Trim(last[2:], "0123456789abcdef") == ""
 }
