@@ -36,10 +36,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Names of the static clusters that every proxy has, and that no other may take.
+// Names of clusters that no other may take: those that every proxy has, and one that none has.
 const (
 	ControlPlane = "headgate"
 	Admin        = "admin"
+	// Nowhere is a cluster that never exists: its connections are closed.
+	Nowhere = "nowhere"
 )
 
 // Tags are the names that our statistics are labelled with; no other tag may have them.
@@ -104,7 +106,7 @@ func check(part *bootstrapv3.Bootstrap) error {
 	if len(part.GetStaticResources().GetListeners()) > 0 {
 		refused = append(refused, "static_resources.listeners would bypass the Gateway: write listeners of the Gateway instead")
 	}
-	seen := map[string]bool{ControlPlane: true, Admin: true}
+	seen := map[string]bool{ControlPlane: true, Admin: true, Nowhere: true}
 	for _, c := range part.GetStaticResources().GetClusters() {
 		switch {
 		case strings.Contains(c.Name, "/"), strings.HasPrefix(c.Name, "invalid-"):

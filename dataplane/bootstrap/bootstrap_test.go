@@ -52,6 +52,7 @@ static_resources:
 		{"another way to Headgate", `{static_resources: {clusters: [{name: headgate}]}}`, `the name "headgate" is taken`},
 		{"two clusters of one name", `{static_resources: {clusters: [{name: a}, {name: a}]}}`, `the name "a" is taken`},
 		{"a cluster like a backend", `{static_resources: {clusters: [{name: shop/web/80}]}}`, "choose one without /"},
+		{"the cluster that is none", `{static_resources: {clusters: [{name: nowhere}]}}`, `the name "nowhere" is taken`},
 		{"a listener", `{static_resources: {listeners: [{name: a}]}}`, "write listeners of the Gateway instead"},
 		{"no statistics", `{stats_config: {stats_matcher: {reject_all: true}}}`, "write an inclusion_list"},
 		{"a tag of ours", `{stats_config: {stats_tags: [{tag_name: gateway, fixed_value: x}]}}`, `the tag "gateway" is taken`},

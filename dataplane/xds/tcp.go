@@ -12,6 +12,7 @@ import (
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/proto"
 
+	"headgate.dev/headgate/dataplane/bootstrap"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -24,7 +25,7 @@ import (
 // open ones stay: a changed filter chain would end all of its connections.
 
 // nowhere is a cluster that never exists: its connections are closed at once.
-const nowhere = "nowhere"
+const nowhere = bootstrap.Nowhere
 
 func tcpName(port int32) string { return "tcp-" + strconv.Itoa(int(port)) }
 
