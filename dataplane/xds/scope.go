@@ -138,7 +138,8 @@ func everything() *routev3.RouteMatch {
 //
 // A connection of a wider listener that asked for a name of the owner's is older than
 // the owner: today it would be the owner's. It is served, so that a listener can be added for
-// a host in use; what clients have to prove is the same on the whole port.
+// a host in use; what clients have to prove is the same on the whole port. That of a host
+// which a listener for connections takes over is misdirected: nothing here speaks HTTP for it.
 func misdirected(p port, l *graph.Listener) *routev3.Route {
 	owner, match := p.tableOf(l), everything()
 	match.Headers = []*routev3.HeaderMatcher{{
@@ -150,7 +151,7 @@ func misdirected(p port, l *graph.Listener) *routev3.Route {
 	}}
 	var wider []string
 	for _, other := range p.listeners {
-		if other != l && slices.Contains(widening(orAny(l.Hostname)), orAny(other.Hostname)) {
+		if overHTTP(l) && other != l && slices.Contains(widening(orAny(l.Hostname)), orAny(other.Hostname)) {
 			wider = append(wider, regexp.QuoteMeta(other.ID()))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
@@ -227,6 +228,40 @@ func TestAMoreSpecificListenerIsAddedForAHostInUse(t *testing.T) {
 	}
 	if got := get(reusing(t, port, "web.wide.org"), "other.wide.org"); got != "421 " {
 		t.Errorf("other.wide.org on a new connection of the narrow listener is answered with %q", got)
+	}
+}
+
+// TestAHostInUseIsGivenToAListenerOfConnections: it is not spoken HTTP to here any more, so what
+// was opened before is misdirected and the client connects anew.
+func TestAHostInUseIsGivenToAListenerOfConnections(t *testing.T) {
+	r := newRig(t)
+	port := FreePort(t)
+	r.endpoints("wide", NewBackend(t, "wide"))
+	any := graphtest.HTTPS("any", port, "", certificate(t, "all", 1, "example.org"), routeTo("wide"))
+	r.publish(graphtest.Graph(any))
+	for _, name := range []string{"web.wide.org", "a.b.wide.org"} {
+		old := reusing(t, port, name)
+		for i, tt := range []struct {
+			listeners []*graph.Listener
+			status    int
+		}{
+			{nil, 200},
+			{[]*graph.Listener{
+				graphtest.Connections("exact", port, gwv1.TLSProtocolType, "web.wide.org", nil),
+				graphtest.Connections("wild", port, gwv1.TLSProtocolType, "*.b.wide.org", nil),
+			}, 421},
+			{nil, 200},
+		} {
+			r.publish(graphtest.Graph(append(tt.listeners, any)...))
+			answer, err := old.Get("https://" + name + "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = answer.Body.Close()
+			if answer.StatusCode != tt.status {
+				t.Errorf("%s, step %d: answered %d, want %d", name, i, answer.StatusCode, tt.status)
+			}
+		}
 	}
 }
 
