@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
@@ -30,7 +31,7 @@ func authFilter(a *graph.ExternalAuth) *extauthzv3.ExtAuthz {
 		// What never reaches a backend says nothing about it: it would count against
 		// whichever version the request was meant for.
 		ChargeClusterResponseStats: boolean(false),
-		DecoderHeaderMutationRules: &mutationrulesv3.HeaderMutationRules{
+		DecoderHeaderMutationRules: &mutationv3.HeaderMutationRules{
 			DisallowSystem:     boolean(true),
 			DisallowExpression: regex(untouchable(a)),
 		},
@@ -67,6 +68,28 @@ func authFilter(a *graph.ExternalAuth) *extauthzv3.ExtAuthz {
 	}}
 	return out
 }
+
+// withoutForged takes off the client's headers that the backend is to have from the answer of the
+// service: who may not be told so by the service must not tell the backend himself. What
+// the service is told it can judge, so it stays.
+func withoutForged(a *graph.ExternalAuth) []*corev3.TypedExtensionConfig {
+	var mutations []*mutationv3.HeaderMutation
+	for _, name := range a.ResponseHeaders {
+		if !slices.Contains(a.RequestHeaders, name) && !slices.Contains(alwaysTold, name) {
+			mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
+		}
+	}
+	if len(mutations) == 0 {
+		return nil
+	}
+	return []*corev3.TypedExtensionConfig{{
+		Name:        "envoy.filters.http.header_mutation",
+		TypedConfig: toAny(&headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{RequestMutations: mutations}}),
+	}}
+}
+
+// alwaysTold are the headers that a service over HTTP is told in any case.
+var alwaysTold = []string{"authorization", "content-length", "host"}
 
 func named(headers []string) *matcherv3.ListStringMatcher {
 	out := &matcherv3.ListStringMatcher{}

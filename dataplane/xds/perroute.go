@@ -40,6 +40,7 @@ func settingsOf(filters ...graph.Filters) perRoute {
 			out[sessionFilter] = toAny(session(f.Session))
 		}
 		if f.Auth != nil {
+			chain = append(chain, withoutForged(f.Auth)...)
 			chain = append(chain, &corev3.TypedExtensionConfig{
 				Name: "envoy.filters.http.ext_authz", TypedConfig: toAny(authFilter(f.Auth)),
 			})

@@ -122,7 +122,7 @@ func TestARequestIsAskedAboutBeforeItGoesOn(t *testing.T) {
 	single.Backends[0].Filters.Auth = &graph.ExternalAuth{Cluster: http11}
 	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("web", nil,
 		guarded("/http", graph.ExternalAuth{Cluster: http11}),
-		guarded("/http-some", graph.ExternalAuth{Cluster: http11, PathPrefix: "/check/", RequestHeaders: []string{"x-one"}, ResponseHeaders: []string{"x-user"}}),
+		guarded("/http-some", graph.ExternalAuth{Cluster: http11, PathPrefix: "/check/", RequestHeaders: []string{"x-one"}, ResponseHeaders: []string{"x-user", "x-role", "x-one", "authorization"}}),
 		guarded("/http-body", graph.ExternalAuth{Cluster: http11, MaxBody: 100_000}),
 		guarded("/grpc", graph.ExternalAuth{Cluster: grpcKey, GRPC: true}),
 		guarded("/grpc-some", graph.ExternalAuth{Cluster: grpcKey, GRPC: true, RequestHeaders: []string{"authorization"}, MaxBody: 10}),
@@ -189,7 +189,7 @@ func (r *rig) checkTold(t *testing.T, port uint32, guard *bouncer) {
 	ask := func(path string) Seen {
 		t.Helper()
 		a := r.do(call{port: port, method: "POST", path: path, body: "{}", header: map[string]string{
-			"Authorization": "password", "X-One": "1", "X-Two": "2", "Content-Type": "application/json", "X-Team": "client's",
+			"Authorization": "password", "X-One": "1", "X-Two": "2", "Content-Type": "application/json", "X-Team": "client's", "X-Role": "admin",
 		}})
 		if a.status != 200 {
 			t.Fatalf("%s: %d %s", path, a.status, a.body)
@@ -219,6 +219,9 @@ func (r *rig) checkTold(t *testing.T, port uint32, guard *bouncer) {
 	want("one that is not", guard.told["x-two"], "")
 	want("the answer's allowed header", seen.Header.Get("X-User"), "ann")
 	want("the answer's other header", seen.Header.Get("X-Team"), "client's")
+	want("a header that only the service may set", strings.Join(seen.Header.Values("X-Role"), ","), "")
+	want("one that the service was told", seen.Header.Get("X-One"), "1")
+	want("and one that it is told always", seen.Header.Get("Authorization"), "password")
 
 	ask("/http-body/a")
 	want("the body", guard.body, "{}")
