@@ -168,7 +168,7 @@ func TestWhatEnvoyRefusesOfAnAccessLogIsRefusedBefore(t *testing.T) {
 		"%REQ(A):99999999999999999999%", "%START_TIME(a\nb)%",
 	}
 	good := []string{
-		"%REQ(:PATH)%", "%REQ(A?:PATH)%", "%REQ(A):0%", "%REQ(A):99999%", "%PATH(WQ:ORIG):5%", "%PATH(NQ)%", "%PATH()%", "%GRPC_STATUS()%", "%GRPC_STATUS(NUMBER)%",
+		"%REQ(:PATH)%", "%REQ(A?:PATH)%", "%REQ(!#$&'*+-.^_`|~a)%", "%REQ(a%b)%", "%REQ(A):0%", "%REQ(A):99999%", "%PATH(WQ:ORIG):5%", "%PATH(NQ)%", "%PATH()%", "%GRPC_STATUS()%", "%GRPC_STATUS(NUMBER)%",
 		"%FILTER_STATE(x)%", "%FILTER_STATE(x:TYPED)%", "%FILTER_STATE(x:FIELD:y)%", "%FILTER_STATE(x:FIELD:y:z)%", "%REQUESTED_SERVER_NAME(HOST_FIRST:ORIG_OR_HOST)%", "%METADATA(UPSTREAM_HOST:a:b)%",
 		"%DYNAMIC_METADATA(a:b):9%", "%QUERY_PARAM(a):9%", "%START_TIME(%Y %9f %%)%", "%RESPONSE_CODE_DETAILS(X)%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)%",
 	}
