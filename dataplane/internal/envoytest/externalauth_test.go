@@ -163,6 +163,26 @@ func TestARequestIsAskedAboutBeforeItGoesOn(t *testing.T) {
 		})
 	}
 	t.Run("what the service and the backend are told", func(t *testing.T) { r.checkTold(t, port, guard) })
+	t.Run("nothing gets by", func(t *testing.T) {
+		before := web.Requests.Load()
+		const host, upgrade = " HTTP/1.1\r\nHost: a\r\n", "Connection: upgrade\r\nUpgrade: "
+		for _, request := range []string{
+			"GET /http" + host + upgrade + "websocket\r\nSec-WebSocket-Key: x\r\n\r\n",
+			"GET /http" + host + upgrade + "h2c\r\n\r\n",
+			"GET /x/../http" + host + "\r\n", "GET /%68ttp" + host + "\r\n", "GET http://b/http" + host + "\r\n", "GET /http?/../open" + host + "\r\n",
+			"OPTIONS /cors" + host + "\r\n", "OPTIONS /cors" + host + "Origin: https://a.example\r\n\r\n",
+			"OPTIONS /cors" + host + "Access-Control-Request-Method: GET\r\n\r\n", "HEAD /http" + host + "\r\n", "TRACE /http" + host + "\r\n",
+			"GET /http" + host + "X-Envoy-Auth-Partial-Body: false\r\nX-Envoy-Original-Path: /open\r\nX-Envoy-Internal: true\r\n\r\n",
+		} {
+			line, err := raw(port, request)
+			if err == nil && !strings.Contains(line, " 401 ") {
+				t.Errorf("%q is answered with %s", request, line)
+			}
+		}
+		if n := web.Requests.Load() - before; n > 0 {
+			t.Errorf("the backend saw %d of them", n)
+		}
+	})
 	t.Run("a preflight is answered without a password", func(t *testing.T) {
 		a := r.do(call{port: port, method: "OPTIONS", path: "/cors", header: map[string]string{"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}})
 		if a.status != 200 || a.header.Get("Access-Control-Allow-Origin") == "" {
