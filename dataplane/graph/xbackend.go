@@ -71,7 +71,7 @@ func buildXBackend(src *gwxv1alpha1.XBackend, refs references) *XBackend {
 	}
 	if _, ok := x.protocol(KindHTTPRoute); !ok {
 		if _, ok := x.protocol(KindTCPRoute); !ok {
-			x.Problems = append(x.Problems, xbackendInvalid("spec.protocol is %q: write HTTP, HTTP11, HTTP2, H2C, GRPC, TCP or WSS", *src.Spec.Protocol))
+			x.Problems = append(x.Problems, xbackendInvalid("spec.protocol is %q: write HTTP, HTTP11, HTTP2, H2C, GRPC, TCP or WSS", deref(src.Spec.Protocol, "")))
 		}
 	}
 	return x
@@ -137,7 +137,7 @@ func (b *Backend) resolveXBackend(field string, kind RouteKind, namespace string
 	}
 	protocol, ok := x.protocol(kind)
 	if !ok {
-		p := xbackendProtocolUnsupported(field, key, string(*x.Source.Spec.Protocol), kind)
+		p := xbackendProtocolUnsupported(field, key, string(deref(x.Source.Spec.Protocol, "TCP or HTTP")), kind)
 		return &p
 	}
 	b.setProtocol(protocol, x.tls != nil)

@@ -95,6 +95,26 @@ func TestXBackendProtocols(t *testing.T) {
 	}
 }
 
+// TestEveryKindOfRouteMayNameEveryXBackend: what does not fit is told in a sentence.
+func TestEveryKindOfRouteMayNameEveryXBackend(t *testing.T) {
+	key := types.NamespacedName{Namespace: "shop", Name: "web"}
+	ref := gwv1.BackendObjectReference{Group: new(gwv1.Group(gwxv1alpha1.GroupName)), Kind: new(gwv1.Kind(xbackendKind)), Name: "web"}
+	for _, protocol := range []*gwxv1alpha1.BackendProtocol{nil, new(gwxv1alpha1.BackendProtocolHTTP), new(gwxv1alpha1.BackendProtocolTCP), new(gwxv1alpha1.BackendProtocolWSS), new(gwxv1alpha1.BackendProtocol("none"))} {
+		x := &XBackend{Key: key, Source: &gwxv1alpha1.XBackend{}, port: 80}
+		x.Source.Spec.Protocol = protocol
+		refs := references{xbackends: map[types.NamespacedName]*XBackend{key: x}}
+		for _, kind := range []RouteKind{KindHTTPRoute, KindGRPCRoute, KindTLSRoute, KindTCPRoute, KindUDPRoute} {
+			p := (&Backend{}).resolve("spec.rules[0].backendRefs[0]", kind, "shop", ref, refs)
+			if _, ok := x.protocol(kind); ok != (p == nil) {
+				t.Errorf("a %s to an XBackend of protocol %q: %v", kind, deref(protocol, ""), p)
+			}
+			if kind == KindUDPRoute && (p == nil || !strings.Contains(p.Message, "UDPRoute")) {
+				t.Errorf("a UDPRoute is told %v", p)
+			}
+		}
+	}
+}
+
 func TestRetryBudgets(t *testing.T) {
 	defaults := &RetryBudget{Percent: 20, Interval: 10 * time.Second, MinPerSecond: 10}
 	tests := []struct {
