@@ -103,15 +103,24 @@ func scopes(tableName string, hosts []*routev3.VirtualHost, m *memory) map[strin
 		name := scopeName(tableName, vh.Name)
 		out[name] = m.scope(name, []*routev3.VirtualHost{vh}, func() *routev3.ScopedRouteConfiguration {
 			own := scope(tableName, vh.Name)
-			own.RouteConfiguration.TypedPerFilterConfig = map[string]*anypb.Any{}
-			for _, filter := range []string{filterAnyScope, filterNewScope, filterLowerCase} {
-				own.RouteConfiguration.TypedPerFilterConfig[filter] = toAny(&routev3.FilterConfig{Disabled: true})
-			}
+			own.RouteConfiguration.TypedPerFilterConfig = switchedOff()
 			return own
 		})
 	}
 	name := scopeName(tableName, anyHost)
 	out[name] = m.scope(name, rest, func() *routev3.ScopedRouteConfiguration { return scope(tableName, anyHost) })
+	return out
+}
+
+// switchedOff keeps the filters that a route of an exact host has no use for out of its requests'
+// chains, which costs less than to create them and let them find nothing to do: the ones that
+// lead to the wildcards, and those of perRoute, which a route that has settings for one switches on with them.
+// The scope of the wildcards cannot do so: the filters are chosen before a request is led there.
+func switchedOff() map[string]*anypb.Any {
+	out := map[string]*anypb.Any{}
+	for _, filter := range []string{filterAnyScope, filterNewScope, filterLowerCase, corsFilter, routeFilters, sessionFilter} {
+		out[filter] = toAny(&routev3.FilterConfig{Disabled: true})
+	}
 	return out
 }
 

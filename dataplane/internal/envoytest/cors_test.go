@@ -11,7 +11,9 @@ import (
 	"headgate.dev/headgate/dataplane/internal/graphtest"
 )
 
-func TestPagesOfOtherOriginsMayCall(t *testing.T) {
+func TestPagesOfOtherOriginsMayCall(t *testing.T) { inBothScopes(t, testPagesOfOtherOriginsMayCall) }
+
+func testPagesOfOtherOriginsMayCall(t *testing.T, hosts []string) {
 	r := newRig(t)
 	port := FreePort(t)
 	api := NewBackendFunc(t, "api", func(w http.ResponseWriter, _ *http.Request) {
@@ -33,7 +35,7 @@ func TestPagesOfOtherOriginsMayCall(t *testing.T) {
 	all := []string{"*"}
 	put := rule("/put", graph.CORS{Origins: []graph.Origin{origin("*")}, Methods: []string{"PUT"}, MaxAge: 5})
 	put.Matches[0].Method = "PUT"
-	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("api", nil,
+	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("api", hosts,
 		rule("/lists", lists), put,
 		rule("/all", graph.CORS{Origins: every, Methods: all, Headers: all, MaxAge: 5}),
 		rule("/all-with-credentials", graph.CORS{Origins: every, Methods: all, Headers: all, MaxAge: 5, Credentials: true}),

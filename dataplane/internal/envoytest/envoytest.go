@@ -146,6 +146,7 @@ type Proxy struct {
 	Dir string
 	Log *bytes.Buffer
 
+	output    io.Writer // of its access log; Log if the test does not say otherwise
 	rotations int
 	command   *exec.Cmd
 	exited    chan struct{}
@@ -168,13 +169,29 @@ func (w *World) StartProxyOn(gateway types.NamespacedName, ipv6 bool) *Proxy {
 // its admin interface answers. It ends with the test; its log is printed when the test failed.
 func (w *World) StartProxyWith(gateway types.NamespacedName, change func(*xds.BootstrapParams)) *Proxy {
 	w.TB.Helper()
+	p := w.newProxy(gateway)
+	w.writeFiles(p, change)
+	w.run(p, 2)
+	return p
+}
+
+// newProxy gives a proxy its certificates and ports. It does not run yet.
+func (w *World) newProxy(gateway types.NamespacedName) *Proxy {
+	w.TB.Helper()
 	p := &Proxy{
 		TB: w.TB, Gateway: gateway, Dir: w.TB.TempDir(), Log: &bytes.Buffer{},
 		AdminPort: FreePort(w.TB), StatsPort: FreePort(w.TB), exited: make(chan struct{}),
 	}
+	p.output = p.Log
 	w.WriteCertificates(p, gateway)
+	return p
+}
+
+// writeFiles gives a proxy what it starts with.
+func (w *World) writeFiles(p *Proxy, change func(*xds.BootstrapParams)) {
+	w.TB.Helper()
 	params := xds.BootstrapParams{
-		Gateway: gateway, NodeID: "proxy-0",
+		Gateway: p.Gateway, NodeID: "proxy-0",
 		ControlPlaneHost: "127.0.0.1", ControlPlanePort: w.Port, ControlPlaneName: "localhost",
 		CertDir: filepath.Join(p.Dir, "certs"), ConfigDir: p.Dir,
 		AdminPort: p.AdminPort, StatsPort: p.StatsPort,
@@ -184,13 +201,18 @@ func (w *World) StartProxyWith(gateway types.NamespacedName, change func(*xds.Bo
 	for name, content := range xds.Files(params) {
 		w.write(filepath.Join(p.Dir, name), content)
 	}
+}
+
+// run starts the program with so many worker threads, and waits until its admin interface answers.
+func (w *World) run(p *Proxy, workers int) {
+	w.TB.Helper()
 	level := os.Getenv("ENVOYTEST_LEVEL")
 	if level == "" {
 		level = "warning"
 	}
 	p.command = exec.Command(os.Getenv("ENVOY"), "-c", filepath.Join(p.Dir, xds.FileBootstrap),
-		"--concurrency", "2", "--disable-hot-restart", "--log-level", level)
-	p.command.Stdout, p.command.Stderr = p.Log, p.Log
+		"--concurrency", strconv.Itoa(workers), "--disable-hot-restart", "--log-level", level)
+	p.command.Stdout, p.command.Stderr = p.output, p.Log
 	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.command.Start(); err != nil {
 		w.TB.Fatal(err)
@@ -209,7 +231,6 @@ func (w *World) StartProxyWith(gateway types.NamespacedName, change func(*xds.Bo
 		_, err := p.Admin("/server_info")
 		return err
 	})
-	return p
 }
 
 // WriteCertificates gives the proxy a new certificate that names a gateway.

@@ -94,6 +94,10 @@ func (b *bouncer) overGRPC(t testing.TB) *Backend {
 }
 
 func TestARequestIsAskedAboutBeforeItGoesOn(t *testing.T) {
+	inBothScopes(t, testARequestIsAskedAboutBeforeItGoesOn)
+}
+
+func testARequestIsAskedAboutBeforeItGoesOn(t *testing.T, hosts []string) {
 	r := newRig(t)
 	port := FreePort(t)
 	web, second := NewBackend(t, "web"), NewBackend(t, "second")
@@ -120,7 +124,7 @@ func TestARequestIsAskedAboutBeforeItGoesOn(t *testing.T) {
 	half.Backends[1].Filters.Auth = &graph.ExternalAuth{Cluster: http11}
 	single := graphtest.Rule("/single", graphtest.Backend("second", 1))
 	single.Backends[0].Filters.Auth = &graph.ExternalAuth{Cluster: http11}
-	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("web", nil,
+	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("web", hosts,
 		guarded("/http", graph.ExternalAuth{Cluster: http11}),
 		guarded("/http-some", graph.ExternalAuth{Cluster: http11, PathPrefix: "/check/", RequestHeaders: []string{"x-one"}, ResponseHeaders: []string{"x-user", "x-role", "x-one", "authorization"}}),
 		guarded("/http-body", graph.ExternalAuth{Cluster: http11, MaxBody: 100_000}),

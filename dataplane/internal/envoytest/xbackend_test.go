@@ -120,7 +120,9 @@ func askAt(t testing.TB, c *clusterv3.Cluster, server *net.UDPAddr) {
 
 // TestAClientStaysOnItsEndpoint follows a client through changes of the weights: each
 // version keeps the client on one of its endpoints.
-func TestAClientStaysOnItsEndpoint(t *testing.T) {
+func TestAClientStaysOnItsEndpoint(t *testing.T) { inBothScopes(t, testAClientStaysOnItsEndpoint) }
+
+func testAClientStaysOnItsEndpoint(t *testing.T, hosts []string) {
 	r := newRig(t)
 	port := FreePort(t)
 	var pods []*Backend
@@ -135,7 +137,7 @@ func TestAClientStaysOnItsEndpoint(t *testing.T) {
 		for _, b := range rule.Backends {
 			b.Filters.Session = session(b.Cluster.Service)
 		}
-		route := graphtest.Route("web", nil, rule)
+		route := graphtest.Route("web", hosts, rule)
 		route.Running = running
 		return graphtest.Graph(graphtest.HTTP("http", port, "", route))
 	}
