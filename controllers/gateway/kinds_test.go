@@ -9,11 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -85,7 +88,7 @@ func TestAKindThatIsInstalledLaterIsWatchedFromThen(t *testing.T) {
 		Paths: []string{filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "experimental", "gateway.networking.x-k8s.io_xbackends.yaml")},
 	})
 	e.must(err)
-	t.Cleanup(func() { _ = envtest.UninstallCRDs(config, envtest.CRDInstallOptions{CRDs: installed}) })
+	t.Cleanup(func() { uninstall(t, installed) })
 	for len(woken) > 0 {
 		<-woken
 	}
@@ -109,4 +112,37 @@ func TestAKindThatIsInstalledLaterIsWatchedFromThen(t *testing.T) {
 		return ""
 	})
 	<-woken
+}
+
+// uninstall removes definitions and waits until the API server has forgotten their kinds:
+// the next test must not begin to watch what is about to go.
+func uninstall(t *testing.T, definitions []*apiextensionsv1.CustomResourceDefinition) {
+	t.Helper()
+	if err := envtest.UninstallCRDs(config, envtest.CRDInstallOptions{CRDs: definitions}); err != nil {
+		t.Error(err)
+	}
+	api, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		left := 0
+		for _, d := range definitions {
+			for _, v := range d.Spec.Versions {
+				list, err := api.ServerResourcesForGroupVersion(d.Spec.Group + "/" + v.Name)
+				if err != nil {
+					continue // the group is gone with its last kind
+				}
+				for _, r := range list.APIResources {
+					if r.Kind == d.Spec.Names.Kind {
+						left++
+					}
+				}
+			}
+		}
+		if left == 0 {
+			return
+		}
+	}
+	t.Error("the API server still serves kinds that were uninstalled")
 }
