@@ -28,6 +28,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
+
+	"headgate.dev/headgate/dataplane/graph"
 )
 
 const root = ".."
@@ -194,6 +196,16 @@ func TestWhatThePagesShowIsTakenByTheAPIServer(t *testing.T) {
 	}
 	if shown < 5 {
 		t.Errorf("only %d documents were found", shown)
+	}
+}
+
+func TestEveryCommandOperatorIsListed(t *testing.T) {
+	page := pages(t)["docs/proxies.md"]
+	for _, operator := range graph.Operators() {
+		name, _, _ := strings.Cut(strings.Trim(operator, "%"), "(")
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/proxies.md does not list `%s`, which an access log may use", name)
+		}
 	}
 }
 
