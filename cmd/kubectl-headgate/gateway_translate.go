@@ -47,7 +47,12 @@ Exit codes, for CI:
   2  the command line or the input cannot be understood`,
 		Example: `  kubectl headgate gateway translate -f manifests/ --problems-only
   kustomize build . | kubectl headgate gateway translate -f - -o json`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("write -f before %q: manifests are named with -f FILE, -f DIR or -f -", args[0])
+			}
+			return nil
+		},
 		RunE: func(*cobra.Command, []string) error {
 			if err := checkOutput(o.output); err != nil {
 				return err
@@ -191,6 +196,9 @@ func (a *app) readManifests(w *world.World, names []string) (world.Read, error) 
 // manifests, sorted.
 func manifestFiles(name string) ([]string, error) {
 	info, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no file or directory %q", name)
+	}
 	if err != nil || !info.IsDir() {
 		return []string{name}, err
 	}

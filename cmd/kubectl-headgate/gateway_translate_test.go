@@ -80,13 +80,18 @@ func TestTranslateJudgesManifestsWithoutACluster(t *testing.T) {
 		{"a listener that serves another host", strings.Replace(edge, "protocol: HTTP", "protocol: HTTP, hostname: a.example.com", 1) + strings.Replace(webRoute, "  rules", "  hostnames: [b.example.com]\n  rules", 1), exitError, []string{`listener "http" serves host a.example.com`}},
 		{"no Gateway", webRoute, exitError, []string{"it has no Gateway", "Gateway shop/edge does not exist"}},
 		{"a field that does not exist", edge + strings.Replace(webRoute, "name: web, port", "nmae: web, port", 1), exitUsage, []string{"standard input, document 3, HTTPRoute web: ", `unknown field "spec.rules[0].backendRefs[0].nmae"`}},
-		{"a value of the wrong type", strings.Replace(edge, "port: 80, protocol", "port: high, protocol", 1), exitUsage, []string{"document 1, Gateway edge: ", "port"}},
+		{"a word where a number belongs", strings.Replace(edge, "port: 80, protocol", "port: high, protocol", 1), exitUsage, []string{"document 1, Gateway edge: spec.listeners.port cannot be what stands there (string): write a whole number"}},
+		{"a number where a word belongs", strings.Replace(edge, "name: http,", "name: 80,", 1), exitUsage, []string{"spec.listeners.name cannot be what stands there (number): write a string, in quotes"}},
+		{"a list where a map belongs", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: m}, spec: [a]}\n", exitUsage, []string{"spec cannot be what stands there (array): write a map"}},
+		{"two listeners of one name", strings.Replace(edge, "{name: http, port: 80,", "{name: http, port: 81, protocol: HTTP}, {name: http, port: 80,", 1), exitUsage, []string{`spec.listeners[1].name is "http", which an earlier listener has`}},
+		{"a default Gateway that is missing", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: any, namespace: shop}, spec: {useDefaultGateways: All}}\n", exitError, []string{"HTTPRoute shop/any: spec.useDefaultGateways is All, but no Gateway has spec.defaultScope: All"}},
+		{"a kind in other letters", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: HttpRoute, metadata: {name: m}}\n", exitUsage, []string{"there is no kind HttpRoute: write kind: HTTPRoute"}},
 		{"a key that stands twice", "kind: Service\nkind: Service\n", exitUsage, []string{"document 1: ", `"kind" already set`}},
 		{"the same object twice", edge + webRoute + webRoute, exitUsage, []string{"HTTPRoute shop/web stands in the input twice: remove one"}},
 		{"no kind", edge + "metadata: {name: x}\n", exitUsage, []string{"apiVersion or kind is missing"}},
 		{"no name", strings.Replace(edge, "name: edge, ", "", 1), exitUsage, []string{`metadata.name is ""`}},
 		{"a version that is not served", strings.Replace(webRoute, "k8s.io/v1\n", "k8s.io/v1alpha2\n", 1), exitUsage, []string{`version "v1alpha2" of this kind is not known: write v1 or v1beta1`}},
-		{"a kind of the Gateway API that is not served", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: XMesh, metadata: {name: m}}\n", exitUsage, []string{"Headgate does not serve kind XMesh"}},
+		{"a kind of the Gateway API that is not served", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: XMesh, metadata: {name: m}}\n", exitUsage, []string{"Headgate does not serve kind XMesh", "it serves BackendTLSPolicy, GRPCRoute, Gateway, "}},
 		{"a kind that does not matter is told, not skipped in silence", edge + webRoute + "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}}\n", exitOK, []string{"Deployment web: apps/v1 Deployment does not shape the gateway's configuration"}},
 		{"nothing at all", "---\n", exitUsage, []string{"there is no object of the Gateway API"}},
 	} {
@@ -156,7 +161,8 @@ func TestTranslateNeedsToBeToldWhat(t *testing.T) {
 		want string
 	}{
 		{nil, "name the manifests: -f FILE"},
-		{[]string{"-f", filepath.Join(t.TempDir(), "gone")}, "no such file"},
+		{[]string{"-f", filepath.Join(t.TempDir(), "gone")}, "there is no file or directory"},
+		{[]string{"shop.yaml"}, `write -f before "shop.yaml"`},
 		{[]string{"-f", t.TempDir()}, "has no file that ends in .yaml"},
 		{[]string{"-f", "-", "-o", "xml"}, "write json or yaml"},
 	} {

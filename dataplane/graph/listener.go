@@ -201,6 +201,9 @@ func markConflicts(listeners []*Listener) {
 			if Has(other.Problems, string(gwv1.ListenerConditionAccepted)) {
 				continue
 			}
+			if other == l {
+				protocols = append(protocols, string(l.Name))
+			}
 			switch clash(l, other) {
 			case clashProtocol:
 				protocols = append(protocols, string(other.Name))
@@ -210,8 +213,8 @@ func markConflicts(listeners []*Listener) {
 				l.overlaps(other)
 			}
 		}
-		if len(protocols) > 0 {
-			l.Problems = append(l.Problems, protocolConflict(l.Port, append(protocols, string(l.Name))))
+		if len(protocols) > 1 {
+			l.Problems = append(l.Problems, protocolConflict(l.Port, protocols))
 			l.Valid = false
 		}
 		if len(hosts) > 1 {

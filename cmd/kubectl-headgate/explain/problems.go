@@ -106,10 +106,11 @@ func Problems(w *world.World, g *graph.Graph) []Finding {
 			})
 		}
 		if len(route.ParentRefs) == 0 {
-			out = append(out, Finding{
-				Object:  string(route.Kind) + " " + route.Key.String(),
-				Message: "spec.parentRefs is empty: name the Gateway that shall serve the route",
-			})
+			message := "spec.parentRefs is empty: name the Gateway that shall serve the route"
+			if route.AsksForDefaults {
+				message = "spec.useDefaultGateways is All, but no Gateway has spec.defaultScope: All: give it to one, or name a Gateway in spec.parentRefs"
+			}
+			out = append(out, Finding{Object: string(route.Kind) + " " + route.Key.String(), Message: message})
 		}
 	}
 	return out

@@ -22,6 +22,8 @@ type Route struct {
 	Key        types.NamespacedName
 	Source     client.Object
 	ParentRefs []gwv1.ParentReference
+	// AsksForDefaults is true when the route asks for the default Gateways beside those it names.
+	AsksForDefaults bool
 }
 
 // Name is Kind/namespace/name, as Envoy's routes are named.
@@ -32,7 +34,11 @@ func (w *World) Routes() []Route {
 	var out []Route
 	for of, o := range w.objects {
 		if of.group == gwv1.GroupName && strings.HasSuffix(of.kind, "Route") {
-			out = append(out, Route{Kind: of.kind, Key: of.NamespacedName, Source: o, ParentRefs: parentRefs(o)})
+			spec := commonSpec(o)
+			out = append(out, Route{
+				Kind: of.kind, Key: of.NamespacedName, Source: o,
+				ParentRefs: spec.ParentRefs, AsksForDefaults: spec.UseDefaultGateways == gwv1.GatewayDefaultScopeAll,
+			})
 		}
 	}
 	slices.SortFunc(out, func(a, b Route) int {
@@ -41,16 +47,16 @@ func (w *World) Routes() []Route {
 	return out
 }
 
-// parentRefs stand at the same place in routes of every kind.
-func parentRefs(o client.Object) []gwv1.ParentReference {
+// commonSpec stands at the same place in routes of every kind.
+func commonSpec(o client.Object) gwv1.CommonRouteSpec {
 	var route struct {
 		Spec gwv1.CommonRouteSpec `json:"spec"`
 	}
 	data, err := json.Marshal(o)
 	if err != nil || json.Unmarshal(data, &route) != nil {
-		return nil
+		return gwv1.CommonRouteSpec{}
 	}
-	return route.Spec.ParentRefs
+	return route.Spec
 }
 
 // Status is that of the route, which routes of every kind have in common.

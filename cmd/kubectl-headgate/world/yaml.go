@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
@@ -96,7 +98,7 @@ func (w *World) addJSON(r *Read, where string, object []byte, namespace string) 
 	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Group == gv.Group && k.Name == head.Kind })
 	switch {
 	case i < 0 && (gv.Group == gwv1.GroupName || gv.Group == gwxv1alpha1.GroupName):
-		r.fault(where, fmt.Errorf("Headgate does not serve kind %s of %s", head.Kind, head.APIVersion)) //nolint:staticcheck // a sentence, with a name in front
+		r.fault(where, unserved(kinds, gv, head.Kind))
 		return
 	case i < 0:
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: %s %s does not shape the gateway's configuration", where, head.APIVersion, head.Kind))
@@ -108,10 +110,71 @@ func (w *World) addJSON(r *Read, where string, object []byte, namespace string) 
 	w.addObject(r, where, kinds[i], object, namespace)
 }
 
+// unserved says which kinds of a group there are, or how the one is written that was meant.
+func unserved(kinds []Kind, gv schema.GroupVersion, name string) error {
+	var names []string
+	for _, k := range kinds {
+		switch {
+		case strings.EqualFold(k.Name, name):
+			return fmt.Errorf("there is no kind %s: write kind: %s and apiVersion: %s/%s", name, k.Name, k.Group, k.Versions[0])
+		case k.Group == gv.Group:
+			names = append(names, k.Name)
+		}
+	}
+	slices.Sort(names)
+	return fmt.Errorf("Headgate does not serve kind %s of %s: it serves %s", name, gv, strings.Join(names, ", ")) //nolint:staticcheck // a sentence, with a name in front
+}
+
+// inWords says of a value of the wrong type what to write, in the words of YAML instead of Go's.
+func inWords(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) || wrong.Field == "" {
+		return err
+	}
+	want := "a map"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		want = "a string, in quotes where it would be read as something else"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Int, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		want = "a whole number, without quotes"
+	case reflect.Slice, reflect.Array:
+		want = "a list"
+	default: // structs and maps
+	}
+	return fmt.Errorf("%s cannot be what stands there (%s): write %s", wrong.Field, wrong.Value, want)
+}
+
+// namedTwice finds listeners that share a name. An API server refuses them, so the graph never
+// has to tell them apart.
+func namedTwice(o client.Object) []error {
+	var names []gwv1.SectionName
+	switch o := o.(type) {
+	case *gwv1.Gateway:
+		for _, l := range o.Spec.Listeners {
+			names = append(names, l.Name)
+		}
+	case *gwv1.ListenerSet:
+		for _, l := range o.Spec.Listeners {
+			names = append(names, l.Name)
+		}
+	}
+	var faults []error
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			faults = append(faults, fmt.Errorf("spec.listeners[%d].name is %q, which an earlier listener has: give each a name of its own", i, name))
+		}
+	}
+	return faults
+}
+
 func (w *World) addObject(r *Read, where string, kind Kind, object []byte, namespace string) {
 	o, faults, err := kind.decode(object, true)
 	if err != nil {
-		faults = append(faults, err)
+		faults = append(faults, inWords(err))
+	} else {
+		faults = append(faults, namedTwice(o)...)
 	}
 	for _, fault := range faults {
 		r.fault(where, fault)
