@@ -22,7 +22,7 @@ func (a *app) gatewayListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the Gateways: addresses, listeners, proxies, what is wrong",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.listGateways(cmd.Context(), everywhere) },
 	}
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "list the Gateways of all namespaces")

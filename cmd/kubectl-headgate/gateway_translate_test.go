@@ -171,3 +171,11 @@ func TestTranslateNeedsToBeToldWhat(t *testing.T) {
 		}
 	}
 }
+
+func TestCommandsWithoutArgumentsSayWhatIsTooMuch(t *testing.T) {
+	for _, args := range [][]string{{"version", "more"}, {"gateway", "list", "more"}} {
+		if got := offline(t, "", args...); got.code != exitUsage || !strings.Contains(got.errOut, `takes no arguments, only flags: remove "more"`) {
+			t.Errorf("%v: got %+v", args, got)
+		}
+	}
+}

@@ -87,6 +87,14 @@ func onlyCommands(cmd *cobra.Command, args []string) error {
 	return usageError("there is no command %q\nSee '%s --help'.", args[0], cmd.CommandPath())
 }
 
+// noArguments is for commands that take flags only.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError("%s takes no arguments, only flags: remove %q\nSee '%s --help'.", cmd.CommandPath(), args[0], cmd.CommandPath())
+}
+
 // oneName wants the name of a Canary.
 func oneName(cmd *cobra.Command, args []string) error {
 	switch len(args) {
@@ -117,7 +125,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this plugin",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(a.streams.Out, version)
 			return err
