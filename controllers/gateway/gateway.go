@@ -105,6 +105,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		published:    map[types.NamespacedName]*published{},
 		identities:   map[types.NamespacedName]pki.Identity{},
 		applied:      map[objectKey]applied{},
+		wrote:        map[types.UID]time.Time{},
 		proxies:      map[types.NamespacedName]proxies{},
 		written:      newWritten(),
 		events:       mgr.GetEventRecorder("headgate.dev/gateway"),

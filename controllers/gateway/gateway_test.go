@@ -81,6 +81,7 @@ type fakeServer struct {
 	mu        sync.Mutex
 	changes   *Changes
 	hold      bool
+	delay     time.Duration // of acknowledgements
 	versions  map[types.NamespacedName]uint64
 	acked     map[types.NamespacedName]uint64
 	nack      *server.Nack
@@ -95,10 +96,29 @@ func (f *fakeServer) Publish(snap xds.Snapshot) uint64 {
 	defer f.mu.Unlock()
 	f.versions[snap.Gateway]++
 	f.last[snap.Gateway] = snap
-	if !f.hold {
-		f.acked[snap.Gateway] = f.versions[snap.Gateway]
+	version := f.versions[snap.Gateway]
+	switch {
+	case f.hold:
+	case f.delay > 0:
+		time.AfterFunc(f.delay, func() { f.acknowledge(snap.Gateway, version) })
+	default:
+		f.acked[snap.Gateway] = version
 	}
-	return f.versions[snap.Gateway]
+	return version
+}
+
+// acknowledgeAfter lets the proxies acknowledge what is published from now on after a time.
+func (f *fakeServer) acknowledgeAfter(delay time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = delay
+}
+
+func (f *fakeServer) acknowledge(gateway types.NamespacedName, version uint64) {
+	f.mu.Lock()
+	f.acked[gateway] = max(f.acked[gateway], version)
+	f.mu.Unlock()
+	f.changes.Notify(gateway)
 }
 
 // snapshot is what was published last.

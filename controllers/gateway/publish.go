@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/server"
@@ -29,8 +30,11 @@ type published struct {
 }
 
 type carried struct {
+	uid        types.UID
 	generation int64
 	version    uint64
+	// at is when the object changed first after the last change that the proxies answered.
+	at time.Time
 }
 
 // publish gives each Gateway's proxies their configuration. A Gateway that is not
@@ -49,11 +53,16 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph, first time.Tim
 			failures = append(failures, fmt.Errorf("publishing the endpoints of Gateway %s: %w", gw.Key, err))
 			continue
 		}
+		answered := r.options.Server.State(gw.Key).Answered
 		version := r.options.Server.Publish(snapshot)
-		if before := r.published[gw.Key]; before == nil || before.version != version {
+		before := r.published[gw.Key]
+		if before == nil || before.version != version {
 			r.options.Metrics.Published(gw.Key, first)
 		}
-		r.published[gw.Key] = &published{version: version, since: since(gw, r.published[gw.Key], version)}
+		if before == nil {
+			before = &published{}
+		}
+		r.published[gw.Key] = &published{version: version, since: since(gw, before.since, carried{version: version, at: r.options.Now()}, answered)}
 	}
 	for key := range r.published {
 		if !here[key] {
@@ -70,28 +79,30 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph, first time.Tim
 	return errors.Join(failures...)
 }
 
-// since renews the account of a Gateway's objects for a version.
-func since(gw *graph.Gateway, before *published, version uint64) map[status.ObjectKey]carried {
+// since renews the account of a Gateway's objects for what is published now. The proxies
+// have answered all versions up to answered.
+func since(gw *graph.Gateway, before map[status.ObjectKey]carried, now carried, answered uint64) map[status.ObjectKey]carried {
 	out := map[status.ObjectKey]carried{}
-	put := func(key status.ObjectKey, generation int64) {
-		if before != nil {
-			if old, ok := before.since[key]; ok && old.generation == generation {
-				out[key] = old
-				return
-			}
+	put := func(key status.ObjectKey, o client.Object) {
+		c := carried{uid: o.GetUID(), generation: o.GetGeneration(), version: now.version, at: now.at}
+		switch old, ok := before[key]; {
+		case ok && old.uid == c.uid && old.generation == c.generation:
+			c = old
+		case ok && old.version > answered:
+			c.at = old.at
 		}
-		out[key] = carried{generation: generation, version: version}
+		out[key] = c
 	}
-	put(status.ObjectKey{Kind: "Gateway", NamespacedName: gw.Key}, gw.Source.Generation)
+	put(status.ObjectKey{Kind: "Gateway", NamespacedName: gw.Key}, gw.Source)
 	for _, l := range gw.Listeners {
 		if !l.Valid {
 			continue
 		}
 		if l.Set != nil {
-			put(status.ObjectKey{Kind: "ListenerSet", NamespacedName: l.Set.Key}, l.Set.Source.Generation)
+			put(status.ObjectKey{Kind: "ListenerSet", NamespacedName: l.Set.Key}, l.Set.Source)
 		}
 		for _, a := range l.Attachments {
-			put(status.ObjectKey{Kind: string(a.Route.Kind), NamespacedName: a.Route.Key}, a.Route.Source.GetGeneration())
+			put(status.ObjectKey{Kind: string(a.Route.Kind), NamespacedName: a.Route.Key}, a.Route.Source)
 		}
 	}
 	return out

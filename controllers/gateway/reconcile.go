@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,6 +56,8 @@ type reconciler struct {
 	patience time.Time
 	// published is what the proxies of each Gateway were given.
 	published map[types.NamespacedName]*published
+	// wrote is when the status of each object was written, for as long as that matters.
+	wrote map[types.UID]time.Time
 	// proxies is what is known about the infrastructure of each Gateway.
 	proxies map[types.NamespacedName]proxies
 	// identities are the proxies' certificates, applied what was last applied.
@@ -121,7 +124,11 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 	r.useLatest()
 	programmed := r.programmed()
 	r.tell(programmed)
-	updates := status.Updates(r.graph, programmed, r.controller, metav1.NewTime(r.options.Now()))
+	now := r.options.Now()
+	updates, wait := r.pace(programmed, now).Due(status.Updates(r.graph, programmed, r.controller, metav1.NewTime(now)), now)
+	if wait > 0 {
+		r.options.Changes.notifyAfter(wait) // no status stays behind
+	}
 	conflicts := make([]bool, len(updates))
 	failures := make([]error, len(updates))
 	var writers errgroup.Group
@@ -133,6 +140,9 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		})
 	}
 	_ = writers.Wait() // failures has them all
+	for _, u := range updates {
+		r.wrote[u.New.GetUID()] = now
+	}
 	r.collect()
 	if err := errors.Join(failures...); err != nil {
 		return reconcile.Result{}, err
@@ -143,6 +153,25 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		}
 	}
 	return reconcile.Result{}, nil
+}
+
+// pace is what tells which statuses had better wait. It goes by the answers that the
+// statuses tell of: one that has come since wakes the reconciler.
+func (r *reconciler) pace(p status.Programmed, now time.Time) status.Pace {
+	maps.DeleteFunc(r.wrote, func(_ types.UID, at time.Time) bool { return now.Sub(at) > status.Settling })
+	unanswered := map[types.UID]time.Time{}
+	for key, published := range r.published {
+		answered := p[key].Answered
+		if answered == 0 || answered >= published.version { // 0 before there is a proxy to wait for
+			continue
+		}
+		for _, c := range published.since {
+			if c.version > answered {
+				unanswered[c.uid] = c.at
+			}
+		}
+	}
+	return status.Pace{Written: r.wrote, Unanswered: unanswered}
 }
 
 // write patches one status. The lists in it are replaced whole, so the patch
