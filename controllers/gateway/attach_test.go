@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -85,6 +86,9 @@ func (w *writes) of(e *env, o client.Object) int {
 func TestAThousandRoutesAtOnceCostOneWriteEach(t *testing.T) {
 	const routes, creators = 1000, 8
 	e := start(t)
+	t.Cleanup(func() { // else the reconcilers of other tests write that the routes have no Gateway
+		_ = e.DeleteAllOf(context.Background(), &gwv1.HTTPRoute{}, client.InNamespace(e.ns))
+	})
 	e.server.acknowledgeAfter(ackPatience + 50*time.Millisecond)
 	e.service("shop")
 	e.gateway("web", nil)

@@ -58,7 +58,7 @@ func TestEndpointsAreReadAndPublishedDuringAPassOverTheWorld(t *testing.T) {
 		}}}}},
 	}}
 	g := graph.Build(res)
-	r := &reconciler{endpoints: e, options: Options{Server: held, Metrics: measure.New(time.Now)}, published: map[types.NamespacedName]*published{}}
+	r := &reconciler{endpoints: e, options: Options{Server: held, Metrics: measure.New(time.Now), Now: time.Now}, published: map[types.NamespacedName]*published{}}
 	done := make(chan error, 1)
 	go func() { done <- r.publish(t.Context(), g, time.Time{}) }()
 	<-held.entered

@@ -53,16 +53,17 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph, first time.Tim
 			failures = append(failures, fmt.Errorf("publishing the endpoints of Gateway %s: %w", gw.Key, err))
 			continue
 		}
-		answered := r.options.Server.State(gw.Key).Answered
-		version := r.options.Server.Publish(snapshot)
+		var answered uint64
+		var known map[status.ObjectKey]carried
 		before := r.published[gw.Key]
+		if before != nil {
+			answered, known = r.options.Server.State(gw.Key).Answered, before.since
+		}
+		version := r.options.Server.Publish(snapshot)
 		if before == nil || before.version != version {
 			r.options.Metrics.Published(gw.Key, first)
 		}
-		if before == nil {
-			before = &published{}
-		}
-		r.published[gw.Key] = &published{version: version, since: since(gw, before.since, carried{version: version, at: r.options.Now()}, answered)}
+		r.published[gw.Key] = &published{version: version, since: since(gw, known, carried{version: version, at: r.options.Now()}, answered)}
 	}
 	for key := range r.published {
 		if !here[key] {
