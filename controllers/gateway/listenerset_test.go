@@ -78,6 +78,7 @@ func TestListenerSetsJoinTheirGateway(t *testing.T) {
 		gw.Spec.AllowedListeners = &gwv1.AllowedListeners{Namespaces: &gwv1.ListenerNamespaces{From: &from}}
 	})
 	e.serve("web")
+	e.gatewayHas("web", "Programmed=True Programmed")
 	e.set("first", 8080, "a.example.com")
 	e.setHas("first", "Accepted=False NotAllowed", "Programmed=False NotAllowed")
 
