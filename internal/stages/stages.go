@@ -68,7 +68,7 @@ func race(ctx context.Context, r *run) error {
 	packages, err := r.packages(ctx, func(path string) bool {
 		// Pure packages start nothing.
 		return strings.HasPrefix(path, "controllers/") && !strings.HasPrefix(path, "controllers/rollout") || strings.HasPrefix(path, "dataplane/server") ||
-			strings.HasPrefix(path, "analysis/") || strings.HasPrefix(path, "cmd/headgate")
+			strings.HasPrefix(path, "analysis/measure") || strings.HasPrefix(path, "analysis/prometheus") || strings.HasPrefix(path, "cmd/headgate")
 	})
 	if err != nil || len(packages) == 0 {
 		return err
