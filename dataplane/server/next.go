@@ -6,7 +6,13 @@ package server
 import (
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // next gives the next response, or nil when there is nothing to send now; then
@@ -343,4 +349,57 @@ func (s *session) wake(now time.Time) time.Time {
 		}
 	}
 	return first
+}
+
+// issue makes a response, and notes what it holds as what was sent last.
+func (s *session) issue(k kind, resources []*resource, removed []string) *response {
+	s.nonce++
+	slices.SortFunc(resources, func(a, b *resource) int { return strings.Compare(a.name, b.name) })
+	slices.Sort(removed)
+	r := &response{kind: k, nonce: s.nonce, resources: resources, removed: removed}
+	s.inflight[nonceString(s.nonce)] = r
+	sub := &s.types[k]
+	sub.owed = false
+	for _, res := range resources {
+		sub.last[res.name] = res
+		sub.dirty.drop(res.name)
+		delete(sub.force, res.name)
+		delete(sub.alone, res.name)
+	}
+	for _, name := range removed {
+		delete(sub.last, name)
+		sub.dirty.drop(name)
+		if k == kindCluster {
+			// Should it come back, it is new to the proxy.
+			delete(sub.held, name)
+		}
+	}
+	return r
+}
+
+func nonceString(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// mergedRuntime adds to the published keys of a layer those the proxy still has.
+func mergedRuntime(want, last *resource) *resource {
+	if last == nil || last.message == nil {
+		return want
+	}
+	merged := proto.Clone(want.message).(*runtimev3.Runtime)
+	added := false
+	for key, value := range last.message.GetLayer().GetFields() {
+		if _, ok := merged.GetLayer().GetFields()[key]; ok {
+			continue
+		}
+		if merged.Layer.Fields == nil {
+			merged.Layer.Fields = map[string]*structpb.Value{}
+		}
+		merged.Layer.Fields[key] = value
+		added = true
+	}
+	if !added {
+		return want
+	}
+	r := newResource(kindRuntime, want.name, merged, want.since)
+	r.base = want
+	return r
 }
