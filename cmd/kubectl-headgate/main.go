@@ -1,9 +1,10 @@
 // Copyright The Headgate Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kubectl-headgate is the kubectl plugin: it shows releases and carries
-// a person's decisions to the operator. It talks to the API server only; what it
-// asks for is an annotation on the Canary that kubectl annotate can set as well.
+// Command kubectl-headgate is the kubectl plugin: it shows releases, carries a
+// person's decisions to the operator, and tells what the Gateways serve. It talks to
+// the API server only, and through it to the proxies. What it asks for is an annotation on
+// the Canary that kubectl annotate can set as well; of Gateways it only reads.
 package main
 
 import (

@@ -81,11 +81,6 @@ func (c *Config) Rows() []Row {
 	return rows
 }
 
-// OfRoute are the rows of a route Kind/namespace/name.
-func OfRoute(rows []Row, route string) []Row {
-	return slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Route != route })
-}
-
 func (c *Config) chainRows(l *listenerv3.Listener, chain *listenerv3.FilterChain) []Row {
 	base := Row{Listener: l.Name, ServerNames: chain.GetFilterChainMatch().GetServerNames()}
 	if chain.Name != "" {

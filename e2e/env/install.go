@@ -49,12 +49,6 @@ func (c *Cluster) InstallHeadgate(ctx context.Context, values map[string]string)
 	return nil
 }
 
-// UninstallHeadgate removes what InstallHeadgate installed; not being there is no error.
-func (c *Cluster) UninstallHeadgate(ctx context.Context) error {
-	_, err := c.Helm(ctx, "uninstall", "headgate", "--namespace", HeadgateNamespace, "--ignore-not-found", "--wait", "--timeout", "1m")
-	return err
-}
-
 // splitRef splits an image reference at its tag.
 func splitRef(ref string) (repository, tag string) {
 	i := strings.LastIndex(ref, ":")

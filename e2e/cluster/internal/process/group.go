@@ -135,9 +135,6 @@ func (g Group) Components() string { return filepath.Join(g.tracker, g.name, "co
 // Members lists the pids of the group and of all groups below it, sorted.
 func (g Group) Members() []int { return members(filepath.Join(g.tracker, g.name)) }
 
-// ComponentMembers lists the pids of the components and their shims, sorted.
-func (g Group) ComponentMembers() []int { return members(g.Components()) }
-
 func members(dir string) []int {
 	var pids []int
 	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
