@@ -50,6 +50,11 @@ ports: [{port: 8080}]
 ---
 `
 
+const (
+	policy  = `{apiVersion: gateway.networking.k8s.io/v1, kind: BackendTLSPolicy, metadata: {name: p, namespace: shop}, spec: {targetRefs: [{group: "", kind: Service, name: web}], validation: {hostname: a.example.com, wellKnownCACertificates: System}}}` + "\n"
+	outside = "{apiVersion: gateway.networking.x-k8s.io/v1alpha1, kind: XBackend, metadata: {name: out, namespace: shop}, spec: {type: ExternalHostname, protocol: HTTP, port: {number: 80}, externalHostname: {hostname: kubernetes.default.svc}}}\n"
+)
+
 // offline runs the plugin in this process, with standard input.
 func offline(t *testing.T, input string, args ...string) answer {
 	t.Helper()
@@ -85,6 +90,13 @@ func TestTranslateJudgesManifestsWithoutACluster(t *testing.T) {
 		{"a list where a map belongs", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: m}, spec: [a]}\n", exitUsage, []string{"spec cannot be what stands there (array): write a map"}},
 		{"two listeners of one name", strings.Replace(edge, "{name: http, port: 80,", "{name: http, port: 81, protocol: HTTP}, {name: http, port: 80,", 1), exitUsage, []string{`spec.listeners[1].name is "http", which an earlier listener has`}},
 		{"a default Gateway that is missing", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: any, namespace: shop}, spec: {useDefaultGateways: All}}\n", exitError, []string{"HTTPRoute shop/any: spec.useDefaultGateways is All, but no Gateway has spec.defaultScope: All"}},
+		{"a policy for a port that the Service does not have", edge + webRoute + strings.Replace(policy, "name: web}", "name: web, sectionName: https}", 1), exitError, []string{`BackendTLSPolicy shop/p: Service shop/web has no port named "https"`}},
+		{"a policy for a Service that is missing", edge + webRoute + strings.Replace(policy, "name: web}", "name: wbe}", 1), exitError, []string{"BackendTLSPolicy shop/p: spec.targetRefs[0]: Service shop/wbe does not exist"}},
+		{"a policy that no route leads to is told", edge + policy, exitOK, []string{"Warning: BackendTLSPolicy shop/p: no route sends to what spec.targetRefs names"}},
+		{"an XBackend that is refused, with the reason", edge + strings.Replace(webRoute, "name: web, port: 80", "group: gateway.networking.x-k8s.io, kind: XBackend, name: out", 1) + outside, exitError, []string{"XBackend shop/out: spec.externalHostname.hostname"}},
+		{"an XBackend that no route leads to is told", edge + outside, exitOK, []string{"Warning: XBackend shop/out: no route sends to it"}},
+		{"a Secret that is not base64", edge + "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {tls.crt: '%'}}\n", exitUsage, []string{"data holds what is not base64", "stringData"}},
+		{"a duration with a blank", edge + "{apiVersion: headgate.dev/v1beta1, kind: ProxyConfig, metadata: {name: s}, spec: {drain: {idle: 5 min}}}\n", exitUsage, []string{"write a duration such as 500ms"}},
 		{"a kind in other letters", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: HttpRoute, metadata: {name: m}}\n", exitUsage, []string{"there is no kind HttpRoute: write kind: HTTPRoute"}},
 		{"a key that stands twice", "kind: Service\nkind: Service\n", exitUsage, []string{"document 1: ", `"kind" already set`}},
 		{"the same object twice", edge + webRoute + webRoute, exitUsage, []string{"HTTPRoute shop/web stands in the input twice: remove one"}},

@@ -53,8 +53,8 @@ func (f Finding) String() string {
 	return text
 }
 
-// Problems lists all that is wrong in a graph, in its order, and the routes of the
-// world that are not in it because they name none of its Gateways.
+// Problems lists all that is wrong in a graph, in its order, and what of the world is not
+// in it: policies and XBackends that no route leads to, and routes that name none of its Gateways.
 func Problems(w *world.World, g *graph.Graph) []Finding {
 	var out []Finding
 	seen := map[Finding]bool{}
@@ -95,6 +95,10 @@ func Problems(w *world.World, g *graph.Graph) []Finding {
 		add(name, "", ruleProblems(r))
 		add(name, "", routeProblems(r))
 	}
+	for _, b := range backends(g) {
+		add(b.kind+" "+b.key.String(), "", b.problems)
+	}
+	out = append(out, idle(w, g)...)
 	for _, route := range w.Routes() {
 		if graphRoute(g, route.Kind, route.Key) != nil {
 			continue

@@ -6,6 +6,7 @@ package world
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -125,9 +126,18 @@ func unserved(kinds []Kind, gv schema.GroupVersion, name string) error {
 	return fmt.Errorf("Headgate does not serve kind %s of %s: it serves %s", name, gv, strings.Join(names, ", ")) //nolint:staticcheck // a sentence, with a name in front
 }
 
-// inWords says of a value of the wrong type what to write, in the words of YAML instead of Go's.
+// inWords says of a value that cannot be read what to write, in the words of YAML instead of Go's.
 func inWords(err error) error {
-	var wrong *json.UnmarshalTypeError
+	var (
+		wrong  *json.UnmarshalTypeError
+		broken base64.CorruptInputError
+	)
+	switch {
+	case errors.As(err, &broken):
+		return fmt.Errorf("data holds what is not base64 (%w): encode it, or write it as it is under stringData", err)
+	case strings.HasPrefix(err.Error(), "time: "):
+		return fmt.Errorf("%w: write a duration such as 500ms, 10s or 1m30s", err)
+	}
 	if !errors.As(err, &wrong) || wrong.Field == "" {
 		return err
 	}
