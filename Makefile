@@ -92,7 +92,7 @@ bench-xds: ## What a change costs at 10, 500 and 5,000 routes, with a real Envoy
 
 .PHONY: bench-guard
 bench-guard: ## What a request costs beside the least configuration of the same Envoy, and where (ENVOY=its program)
-	go test -run '^$$' -v -bench 'Guard' -benchtime 41x ./dataplane/internal/envoytest
+	go test -run '^$$' -v -bench 'Guard' -benchtime 51x ./dataplane/internal/envoytest
 
 ##@ Clean up
 

@@ -64,8 +64,9 @@ func connectionManager(statPrefix string, routes table, gw *graph.Gateway) *list
 
 // httpFilters are the same on every listener, so that the first route of a Gateway that
 // needs one of them changes no filter chain: that would end the connections of everybody
-// else. A request that is not gRPC costs the first filter a look at its content type; one
-// whose route has no settings for a filter costs that filter a look for them.
+// else. A request that is not gRPC costs the first filter a look at its content type. The others
+// are created only where a route has settings for them, see switchedOff, but for requests that the
+// scope of the wildcards serves: those cost each filter a look for settings.
 //
 // A gRPC call that fails has the HTTP status 200, so the first filter counts calls by
 // their grpc-status, once each and when they end. The proxy's own answers to a call pass
