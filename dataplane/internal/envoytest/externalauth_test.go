@@ -169,11 +169,11 @@ func testARequestIsAskedAboutBeforeItGoesOn(t *testing.T, hosts []string) {
 	t.Run("what the service and the backend are told", func(t *testing.T) { r.checkTold(t, port, guard) })
 	t.Run("nothing gets by", func(t *testing.T) {
 		before := web.Requests.Load()
-		const host, upgrade = " HTTP/1.1\r\nHost: a\r\n", "Connection: upgrade\r\nUpgrade: "
+		const host, upgrade = " HTTP/1.1\r\nHost: example.com\r\n", "Connection: upgrade\r\nUpgrade: "
 		for _, request := range []string{
 			"GET /http" + host + upgrade + "websocket\r\nSec-WebSocket-Key: x\r\n\r\n",
 			"GET /http" + host + upgrade + "h2c\r\n\r\n",
-			"GET /x/../http" + host + "\r\n", "GET /%68ttp" + host + "\r\n", "GET http://b/http" + host + "\r\n", "GET /http?/../open" + host + "\r\n",
+			"GET /x/../http" + host + "\r\n", "GET /%68ttp" + host + "\r\n", "GET http://EXAMPLE.com/http HTTP/1.1\r\nHost: b\r\n\r\n", "GET /http?/../open" + host + "\r\n",
 			"OPTIONS /cors" + host + "\r\n", "OPTIONS /cors" + host + "Origin: https://a.example\r\n\r\n",
 			"OPTIONS /cors" + host + "Access-Control-Request-Method: GET\r\n\r\n", "HEAD /http" + host + "\r\n", "TRACE /http" + host + "\r\n",
 			"GET /http" + host + "X-Envoy-Auth-Partial-Body: false\r\nX-Envoy-Original-Path: /open\r\nX-Envoy-Internal: true\r\n\r\n",
