@@ -97,6 +97,11 @@ func TestTranslateJudgesManifestsWithoutACluster(t *testing.T) {
 		{"an XBackend that no route leads to is told", edge + outside, exitOK, []string{"Warning: XBackend shop/out: no route sends to it"}},
 		{"a Secret that is not base64", edge + "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {tls.crt: '%'}}\n", exitUsage, []string{"data holds what is not base64", "stringData"}},
 		{"a duration with a blank", edge + "{apiVersion: headgate.dev/v1beta1, kind: ProxyConfig, metadata: {name: s}, spec: {drain: {idle: 5 min}}}\n", exitUsage, []string{"write a duration such as 500ms"}},
+		{
+			"clients that are let in without a certificate are told, as it is what was asked for",
+			strings.Replace(edge, "gatewayClassName: headgate", "gatewayClassName: headgate\n  tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: \"\", kind: ConfigMap, name: ca}]}}}}", 1) + webRoute, exitOK,
+			[]string{"Warning: Gateway shop/edge: spec.tls.frontend.default.validation.mode is AllowInsecureFallback"},
+		},
 		{"a kind in other letters", edge + "{apiVersion: gateway.networking.k8s.io/v1, kind: HttpRoute, metadata: {name: m}}\n", exitUsage, []string{"there is no kind HttpRoute: write kind: HTTPRoute"}},
 		{"a key that stands twice", "kind: Service\nkind: Service\n", exitUsage, []string{"document 1: ", `"kind" already set`}},
 		{"the same object twice", edge + webRoute + webRoute, exitUsage, []string{"HTTPRoute shop/web stands in the input twice: remove one"}},

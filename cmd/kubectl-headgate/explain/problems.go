@@ -56,13 +56,15 @@ func (f Finding) String() string {
 // Problems lists all that is wrong in a graph, in its order, and what of the world is not
 // in it: policies and XBackends that no route leads to, and routes that name none of its Gateways.
 func Problems(w *world.World, g *graph.Graph) []Finding {
+	// These conditions tell of what is asked for, and served.
+	served := []string{string(gwv1.ListenerConditionOverlappingTLSConfig), string(gwv1.GatewayConditionInsecureFrontendValidationMode)}
 	var out []Finding
 	seen := map[Finding]bool{}
 	add := func(object, part string, problems []graph.Problem) {
 		for _, p := range problems {
 			f := Finding{
 				Object: object, Part: part, Reason: p.Reason, Message: p.Message,
-				Warning: p.Condition == string(gwv1.ListenerConditionOverlappingTLSConfig),
+				Warning: slices.Contains(served, p.Condition),
 			}
 			if !seen[f] {
 				seen[f] = true
