@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 // WaitRolledOut waits until all replicas of a Deployment are of its latest
@@ -84,6 +85,29 @@ func (s *Space) LoadBalancer(ctx context.Context, service string) (address strin
 			}
 		}
 		return address != "", "no address in its status (spec.type is " + string(found.Spec.Type) + ")", nil
+	})
+	return address, err
+}
+
+// WaitProgrammed waits until the Gateway is programmed and has an address, and gives that.
+func (s *Space) WaitProgrammed(ctx context.Context, name string, limit time.Duration) (address string, err error) {
+	err = s.Wait(ctx, "Gateway "+name+" to be programmed", limit, func(ctx context.Context) (bool, string, error) {
+		var gw gwv1.Gateway
+		if err := s.Client.Get(ctx, client.ObjectKey{Namespace: s.Name, Name: name}, &gw); err != nil {
+			return false, "", err
+		}
+		seen := "no condition"
+		for _, c := range gw.Status.Conditions {
+			if c.Type != string(gwv1.GatewayConditionProgrammed) {
+				continue
+			}
+			seen = c.Message
+			if c.Status == "True" && len(gw.Status.Addresses) > 0 {
+				address = gw.Status.Addresses[0].Value
+				return true, "", nil
+			}
+		}
+		return false, seen, nil
 	})
 	return address, err
 }

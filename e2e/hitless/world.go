@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/e2e/env"
 	"headgate.dev/headgate/e2e/load"
@@ -91,7 +90,7 @@ func open(ctx context.Context, space *env.Space) (*world, error) {
 			return nil, err
 		}
 	}
-	if err := w.waitProgrammed(ctx); err != nil {
+	if w.address, err = w.WaitProgrammed(ctx, "front", time.Minute); err != nil {
 		return nil, err
 	}
 	w.probe = newProbe(w.address, w.roots)
@@ -99,27 +98,6 @@ func open(ctx context.Context, space *env.Space) (*world, error) {
 		return nil, err
 	}
 	return w, w.waitAnswers(ctx)
-}
-
-func (w *world) waitProgrammed(ctx context.Context) error {
-	return w.Wait(ctx, "the Gateway to be programmed", time.Minute, func(ctx context.Context) (bool, string, error) {
-		var gw gwv1.Gateway
-		if err := w.Client.Get(ctx, w.key("front"), &gw); err != nil {
-			return false, "", err
-		}
-		seen := "no condition"
-		for _, c := range gw.Status.Conditions {
-			if c.Type != string(gwv1.GatewayConditionProgrammed) {
-				continue
-			}
-			seen = c.Message
-			if c.Status == "True" && len(gw.Status.Addresses) > 0 {
-				w.address = gw.Status.Addresses[0].Value
-				return true, "", nil
-			}
-		}
-		return false, seen, nil
-	})
 }
 
 // proxyDeployment finds the Gateway's proxies by the label that the Gateway API
@@ -224,10 +202,6 @@ func (v *visitors) stop() []namedReport {
 		reports = append(reports, namedReport{v.names[i], run.Stop()})
 	}
 	return reports
-}
-
-func (w *world) key(name string) client.ObjectKey {
-	return client.ObjectKey{Namespace: w.Name, Name: name}
 }
 
 func (w *world) patch(ctx context.Context, o client.Object, patch string) error {

@@ -16,7 +16,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/e2e/env"
@@ -113,27 +112,11 @@ func open(ctx context.Context, s *Shop, first Version) (*Shop, error) {
 	if err := s.WaitRolledOut(ctx, Name, time.Minute); err != nil {
 		return nil, err
 	}
-	err := s.Wait(ctx, "the Gateway to be programmed", time.Minute, func(ctx context.Context) (bool, string, error) {
-		var gw gwv1.Gateway
-		if err := s.Client.Get(ctx, s.Key("front"), &gw); err != nil {
-			return false, "", err
-		}
-		seen := "no condition"
-		for _, c := range gw.Status.Conditions {
-			if c.Type != string(gwv1.GatewayConditionProgrammed) {
-				continue
-			}
-			seen = c.Message
-			if c.Status == "True" && len(gw.Status.Addresses) > 0 {
-				s.Address = gw.Status.Addresses[0].Value
-				return true, "", nil
-			}
-		}
-		return false, seen, nil
-	})
+	address, err := s.WaitProgrammed(ctx, "front", time.Minute)
 	if err != nil {
 		return nil, err
 	}
+	s.Address = address
 	return s, s.waitSelling(ctx)
 }
 
