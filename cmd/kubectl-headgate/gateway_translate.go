@@ -34,8 +34,8 @@ func (a *app) translateCommand() *cobra.Command {
 		Use:   "translate -f FILE|DIR|-",
 		Short: "Turn manifests into Envoy configuration, or into what is wrong with them",
 		Long: `Turn manifests into the Envoy configuration that Headgate would serve, without a
-cluster. The input is any mix of Gateway API objects, Services, EndpointSlices, Secrets,
-Namespaces and ReferenceGrants, as YAML or JSON; a directory is read with all below it.
+cluster. The input is any mix of Gateway API objects, ProxyConfigs, Services, EndpointSlices,
+Secrets, ConfigMaps and Namespaces, as YAML or JSON; a directory is read with all below it.
 
 A GatewayClass or Namespace that is not in the input is assumed, with a note. Fields that
 the API does not have are faults; its other rules (enumerations, CEL) are the API server's:

@@ -21,7 +21,7 @@ const (
 
 <!-- Generated from values.yaml by make generate. Edit that file. -->
 
-Installs the Headgate controller, its CRD, its admission policy, the rights it
+Installs the Headgate controller, its CRDs, its admission policy, the rights it
 needs and the GatewayClass ` + "`headgate`" + `. How to install, upgrade and remove it:
 [docs/install.md](../../docs/install.md).
 
