@@ -33,7 +33,8 @@ type tally map[string]string
 type counts struct{ passed, failed, skipped int }
 
 func (c counts) minus(d counts) counts {
-	return counts{c.passed - d.passed, c.failed - d.failed, c.skipped - d.skipped}
+	// A test that passed in an earlier stage and failed in this one would make this negative.
+	return counts{max(c.passed-d.passed, 0), c.failed - d.failed, max(c.skipped-d.skipped, 0)}
 }
 
 func (c counts) String() string {
