@@ -325,15 +325,30 @@ func (w *World) Eventually(what string, check func() error) {
 	}
 }
 
-// FreePort is a port of loopback that nobody listens on now.
+// The ports of tests: below those that the kernel gives to outgoing connections, one of
+// which could otherwise take a port between its choice and its use. Each process begins
+// somewhere else.
+const firstPort, portCount = 20000, 10000
+
+var lastPort atomic.Uint32
+
+func init() { lastPort.Store(uint32(os.Getpid()*97) % portCount) }
+
+// FreePort is a port of loopback that nobody listens on now, and no other test of this
+// process is given.
 func FreePort(tb testing.TB) uint32 {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range portCount {
+		port := firstPort + lastPort.Add(1)%portCount
+		listener, err := net.Listen("tcp", Address(port))
+		if err != nil {
+			continue
+		}
+		_ = listener.Close()
+		return port
 	}
-	defer func() { _ = listener.Close() }()
-	return uint32(listener.Addr().(*net.TCPAddr).Port)
+	tb.Fatal("no port of loopback is free")
+	return 0
 }
 
 // Address is a port of loopback as host:port.
