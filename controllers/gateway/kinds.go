@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -149,6 +151,38 @@ func (k *kinds) there(kind kind) (bool, error) {
 	return true, nil
 }
 
+// discoveryDelay is how long a kind may take from its definition until the API server
+// serves it, before it is looked for again: ever longer, because a definition may lack the
+// version for good.
+const (
+	discoveryDelay    = time.Second
+	discoveryDelayMax = 10 * time.Minute
+)
+
+// awaited tells whether a missing kind has a definition, and so will be served soon.
+func (k *kinds) awaited(ctx context.Context) (bool, error) {
+	k.mu.Lock()
+	missing := slices.Clone(k.missing)
+	k.mu.Unlock()
+	for _, kind := range missing {
+		gvk, err := apiutil.GVKForObject(kind.object, k.client.Scheme())
+		if err != nil {
+			return false, fmt.Errorf("looking for the kind of %T: %w", kind.object, err)
+		}
+		plural, _ := meta.UnsafeGuessKindToResource(gvk)
+		definition := metadata("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+		err = k.client.Get(ctx, client.ObjectKey{Name: plural.GroupResource().String()}, definition)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return false, fmt.Errorf("looking for the definition of %s: %w", gvk.Kind, err)
+		case definition.DeletionTimestamp == nil:
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // gather reads all objects of the served kinds into r. They are the cache's own
 // and must not be changed.
 func (k *kinds) gather(ctx context.Context, r *graph.Resources) error {
@@ -216,10 +250,21 @@ func (k *kinds) definitions(ctx context.Context) (map[string]*metav1.PartialObje
 // addDiscovery looks again for the missing kinds whenever a definition of the
 // Gateway API, or of ours, appears or changes.
 func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
+	delay := discoveryDelay // only the one worker of the controller touches it
 	c, err := controller.New("kinds", mgr, controller.Options{
 		MaxConcurrentReconciles: 1,
-		Reconciler: reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
-			return reconcile.Result{}, k.discover()
+		Reconciler: reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+			if err := k.discover(); err != nil {
+				return reconcile.Result{}, err
+			}
+			awaited, err := k.awaited(ctx)
+			if err != nil || !awaited {
+				delay = discoveryDelay
+				return reconcile.Result{}, err
+			}
+			wait := delay
+			delay = min(2*delay, discoveryDelayMax)
+			return reconcile.Result{RequeueAfter: wait}, nil
 		}),
 	})
 	if err != nil {
