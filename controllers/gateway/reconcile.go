@@ -18,8 +18,6 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
@@ -195,38 +193,30 @@ func (r *reconciler) write(ctx context.Context, u status.Update) (conflict bool,
 // wrote already, where their specs are the same.
 func (r *reconciler) useLatest() {
 	for _, c := range r.graph.Classes {
-		if o, ok := r.written.latest(c.Source).(*gwv1.GatewayClass); ok && o.Generation == c.Source.Generation {
-			c.Source = o
-		}
+		useLatest(r.written, &c.Source)
 	}
 	for _, gw := range r.graph.Gateways {
-		if o, ok := r.written.latest(gw.Source).(*gwv1.Gateway); ok && o.Generation == gw.Source.Generation {
-			gw.Source = o
-		}
+		useLatest(r.written, &gw.Source)
 	}
 	for _, set := range r.graph.ListenerSets {
-		if o, ok := r.written.latest(set.Source).(*gwv1.ListenerSet); ok && o.Generation == set.Source.Generation {
-			set.Source = o
-		}
+		useLatest(r.written, &set.Source)
 	}
 	for _, p := range r.graph.Policies {
-		if o, ok := r.written.latest(p.Source).(*gwv1.BackendTLSPolicy); ok && o.Generation == p.Source.Generation {
-			p.Source = o
-		}
+		useLatest(r.written, &p.Source)
 	}
 	for _, x := range r.graph.XBackends {
-		if o, ok := r.written.latest(x.Source).(*gwxv1alpha1.XBackend); ok && o.Generation == x.Source.Generation {
-			x.Source = o
-		}
+		useLatest(r.written, &x.Source)
 	}
 	for _, p := range r.graph.TrafficPolicies {
-		if o, ok := r.written.latest(p.Source).(*gwxv1alpha1.XBackendTrafficPolicy); ok && o.Generation == p.Source.Generation {
-			p.Source = o
-		}
+		useLatest(r.written, &p.Source)
 	}
 	for _, route := range r.graph.Routes {
-		if o := r.written.latest(route.Source); o.GetGeneration() == route.Source.GetGeneration() {
-			route.Source = o
-		}
+		useLatest(r.written, &route.Source)
+	}
+}
+
+func useLatest[O client.Object](w *written, source *O) {
+	if o, ok := w.latest(*source).(O); ok && o.GetGeneration() == (*source).GetGeneration() {
+		*source = o
 	}
 }
