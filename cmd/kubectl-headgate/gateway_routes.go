@@ -49,16 +49,7 @@ shows what the API objects ask for.`,
   kubectl headgate gateway routes front --expected`,
 		Args:              one("Gateway", "front"),
 		ValidArgsFunction: a.completeGateways,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(o.output); err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			return a.routes(cmd.Context(), c, args[0], o)
-		},
+		RunE:              a.reading(&o, a.routes),
 	}
 	cmd.Flags().BoolVar(&o.expected, "expected", false, "show what the API objects ask for, without asking a proxy")
 	cmd.Flags().StringVar(&o.pod, "pod", "", "ask this proxy only")
@@ -183,16 +174,7 @@ Gateways is printed once for each.`,
   kubectl headgate gateway config checkout --expected`,
 		Args:              one("route", "httproute/checkout"),
 		ValidArgsFunction: a.completeRoutes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(o.output); err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			return a.config(cmd.Context(), c, args[0], o)
-		},
+		RunE:              a.reading(&o, a.config),
 	}
 	cmd.Flags().BoolVar(&o.expected, "expected", false, "print what the API objects ask for, without asking a proxy")
 	cmd.Flags().StringVar(&o.pod, "pod", "", "ask this proxy")
@@ -200,6 +182,20 @@ Gateways is printed once for each.`,
 	cmd.MarkFlagsMutuallyExclusive("expected", "pod")
 	outputFlag(cmd, &o.output, "yaml", "json")
 	return cmd
+}
+
+// reading is a command that reads what the proxies serve of the one thing that it is given.
+func (a *app) reading(o *servedOptions, run func(context.Context, *cluster, string, servedOptions) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := checkOutput(o.output); err != nil {
+			return err
+		}
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), c, args[0], *o)
+	}
 }
 
 func (a *app) config(ctx context.Context, c *cluster, name string, o servedOptions) error {
