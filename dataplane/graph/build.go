@@ -17,21 +17,30 @@ import (
 // makes each node from its object and what that refers to, and only then links
 // them, so that a node depends on nothing else.
 func Build(r Resources) *Graph {
-	return build(r, func(_ RouteKind, _ client.Object, build func() *Route) *Route { return build() })
+	refs := referencesIn(r)
+	g, _ := build(r, &refs, func(_ RouteKind, _ client.Object, build func() *Route) *Route { return build() })
+	return g
 }
 
-// build makes the graph. The node of an HTTPRoute or a GRPCRoute it gets by way of made.
-func build(r Resources, made func(RouteKind, client.Object, func() *Route) *Route) *Graph {
-	refs := references{
+// referencesIn is what the nodes of the resources may refer to, but for the policies.
+func referencesIn(r Resources) references {
+	return references{
 		services: r.Services, secrets: r.Secrets, grants: grantsByNamespace(r.ReferenceGrants), proxies: r.ProxyConfigs,
 		configMaps: r.ConfigMaps, trustBundles: r.ClusterTrustBundles, denied: r.Denied, system: r.SystemAuthorities,
 		externalNames: r.ExternalNames,
 	}
+}
+
+// build makes the graph, and completes what its nodes refer to. The node of an HTTPRoute or a
+// GRPCRoute it gets by way of made. It gives what routes may have for their parents, too.
+func build(r Resources, complete *references, made func(RouteKind, client.Object, func() *Route) *Route) (*Graph, parents) {
+	refs := *complete
 	var policies []*BackendTLSPolicy
 	policies, refs.policies = buildPolicies(r.BackendTLSPolicies, refs)
 	var trafficPolicies []*TrafficPolicy
 	trafficPolicies, refs.budgets = buildTrafficPolicies(r.XBackendTrafficPolicies)
 	refs.xbackends = buildXBackends(r.XBackends, refs)
+	*complete = refs
 	g := &Graph{}
 	classes := map[string]*Class{}
 	for _, name := range slices.Sorted(maps.Keys(r.GatewayClasses)) {
@@ -74,10 +83,12 @@ func build(r Resources, made func(RouteKind, client.Object, func() *Route) *Rout
 			slices.SortFunc(l.Attachments, func(a, b *Attachment) int { return comparePrecedence(a.Route, b.Route) })
 		}
 	}
-	g.linkPolicies(policies, r.ControllerName)
-	g.linkXBackends(refs.xbackends, r.ControllerName)
-	g.linkTrafficPolicies(trafficPolicies, r.ControllerName)
-	return g
+	if policed(r) { // else there is no need to ask which routes they concern
+		g.linkPolicies(policies, r.ControllerName)
+		g.linkXBackends(refs.xbackends, r.ControllerName)
+		g.linkTrafficPolicies(trafficPolicies, r.ControllerName)
+	}
+	return g, parents
 }
 
 // comparePrecedence puts the older route first, then the one whose

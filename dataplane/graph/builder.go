@@ -13,10 +13,20 @@ import (
 
 // Builder builds one graph after the other, and takes over what was made of a route when
 // neither the route changed nor anything that routes may refer to. The rules of such a route
-// are then the same by pointer. Its graphs equal those of Build; they must not be modified.
+// are then the same by pointer. Its graphs equal those of Build; they must not be modified. Each
+// is good until the next Build, and is what Renew renews.
 type Builder struct {
 	referents map[referent]any
 	routes    map[builtKey]built
+
+	// graph is that of the last time, nodes are its routes, and refs what they refer to.
+	graph *Graph
+	nodes map[RouteKey]*Route
+	refs  references
+	// parents is what routes may have for their parents.
+	parents parents
+	// sources are the HTTPRoutes and GRPCRoutes, in the graph or not.
+	sources map[RouteKey]any
 }
 
 type builtKey struct {
@@ -43,7 +53,8 @@ func (b *Builder) Build(r Resources) *Graph {
 	}
 	b.referents = now
 	fresh := map[builtKey]built{}
-	g := build(r, func(kind RouteKind, src client.Object, build func() *Route) *Route {
+	b.refs = referencesIn(r)
+	b.graph, b.parents = build(r, &b.refs, func(kind RouteKind, src client.Object, build func() *Route) *Route {
 		key := builtKey{kind, keyOf(src)}
 		old, ok := b.routes[key]
 		if is := identityOf(src); !ok || old.source != is {
@@ -55,7 +66,22 @@ func (b *Builder) Build(r Resources) *Graph {
 		return &route
 	})
 	b.routes = fresh
-	return g
+	b.sources = make(map[RouteKey]any, len(r.HTTPRoutes)+len(r.GRPCRoutes))
+	for key, src := range r.HTTPRoutes {
+		if src != nil {
+			b.sources[RouteKey{KindHTTPRoute, key}] = identityOf(src)
+		}
+	}
+	for key, src := range r.GRPCRoutes {
+		if src != nil {
+			b.sources[RouteKey{KindGRPCRoute, key}] = identityOf(src)
+		}
+	}
+	b.nodes = make(map[RouteKey]*Route, len(fresh))
+	for _, route := range b.graph.Routes {
+		b.nodes[RouteKey{route.Kind, route.Key}] = route
+	}
+	return b.graph
 }
 
 // clipped makes sure that appending to a copy of the route leaves the others alone.

@@ -8,7 +8,7 @@ import "k8s.io/apimachinery/pkg/types"
 // MissingServices lists the Services that routes of the graph refer to and that are not
 // among the resources it was built from, sorted. A reference that is not permitted
 // does not count: nobody may learn by it whether the Service exists.
-func MissingServices(g *Graph, r Resources) []types.NamespacedName {
+func MissingServices(routes []*Route, r Resources) []types.NamespacedName {
 	missing := map[types.NamespacedName]bool{}
 	look := func(b *Backend) {
 		key := types.NamespacedName{Namespace: b.Cluster.Namespace, Name: b.Cluster.Service}
@@ -16,7 +16,7 @@ func MissingServices(g *Graph, r Resources) []types.NamespacedName {
 			missing[key] = true
 		}
 	}
-	for _, route := range g.Routes {
+	for _, route := range routes {
 		for _, rule := range route.Rules {
 			for _, b := range rule.Backends {
 				look(b)
