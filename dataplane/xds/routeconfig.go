@@ -48,7 +48,9 @@ func virtualHosts(p port, m *memory) []*routev3.VirtualHost {
 		byHost := attachmentsByHost(l)
 		for _, host := range ownedHosts(p, l) {
 			part := listenerPart{id: l.ID(), hostname: l.Hostname, port: l.Port, protocol: l.Protocol, others: others}
-			hosts = append(hosts, m.host(scopeName(p.name(), host), part, partsFor(host, byHost), func() *routev3.VirtualHost {
+			parts := partsFor(host, byHost)
+			m.place(place{p, l, host, byHost, part}, parts)
+			hosts = append(hosts, m.host(scopeName(p.name(), host), part, parts, func() *routev3.VirtualHost {
 				return virtualHost(p, l, host, byHost, retries)
 			}))
 		}

@@ -41,19 +41,34 @@ func layerOf(route *graph.Route) string {
 
 // runtimes gives every layer, also the empty ones: a proxy waits for each at its start. The
 // first one has the share of requests that are logged, unless that is all of them.
-func runtimes(routes []*graph.Route, log *v1beta1.AccessLog) map[string]*runtimev3.Runtime {
+func runtimes(routes map[string][]*graph.Route, log *v1beta1.AccessLog) map[string]*runtimev3.Runtime {
 	layers := map[string]*runtimev3.Runtime{}
 	for _, name := range RuntimeLayers() {
-		layers[name] = &runtimev3.Runtime{Name: name, Layer: &structpb.Struct{}}
+		layers[name] = runtimeLayer(name, routes[name], log)
 	}
-	if loggedParts(log) < million {
-		layers[layerName(0)].Layer.Fields = map[string]*structpb.Value{accessLogKey: accessLogShare(log)}
+	return layers
+}
+
+// routesByLayer sorts routes into the layers that have their weights.
+func routesByLayer(routes []*graph.Route) map[string][]*graph.Route {
+	out := make(map[string][]*graph.Route, runtimeLayers)
+	for _, route := range routes {
+		name := layerOf(route)
+		out[name] = append(out[name], route)
+	}
+	return out
+}
+
+// runtimeLayer makes one layer of the routes that have their weights there.
+func runtimeLayer(name string, routes []*graph.Route, log *v1beta1.AccessLog) *runtimev3.Runtime {
+	layer := &structpb.Struct{}
+	if name == layerName(0) && loggedParts(log) < million {
+		layer.Fields = map[string]*structpb.Value{accessLogKey: accessLogShare(log)}
 	}
 	for _, route := range routes {
 		if !route.Running {
 			continue
 		}
-		layer := layers[layerOf(route)].Layer
 		shape := shapeOf(route)
 		for _, rule := range route.Rules {
 			for key, value := range weightKeys(rule, weightPrefix(route, rule, shape)) {
@@ -64,7 +79,7 @@ func runtimes(routes []*graph.Route, log *v1beta1.AccessLog) map[string]*runtime
 			}
 		}
 	}
-	return layers
+	return &runtimev3.Runtime{Name: name, Layer: layer}
 }
 
 // weightPrefix names the weights of one rule. The shape in it makes keys of two forms

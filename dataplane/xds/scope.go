@@ -100,16 +100,26 @@ func scopes(tableName string, hosts []*routev3.VirtualHost, m *memory) map[strin
 			rest = append(rest, vh)
 			continue
 		}
-		name := scopeName(tableName, vh.Name)
-		out[name] = m.scope(name, []*routev3.VirtualHost{vh}, func() *routev3.ScopedRouteConfiguration {
-			own := scope(tableName, vh.Name)
-			own.RouteConfiguration.TypedPerFilterConfig = switchedOff()
-			return own
-		})
+		own := exactScope(tableName, vh, m)
+		out[own.Name] = own
 	}
-	name := scopeName(tableName, anyHost)
-	out[name] = m.scope(name, rest, func() *routev3.ScopedRouteConfiguration { return scope(tableName, anyHost) })
+	rests := anyScope(tableName, rest, m)
+	out[rests.Name] = rests
 	return out
+}
+
+// exactScope is the scope of one host.
+func exactScope(tableName string, vh *routev3.VirtualHost, m *memory) *routev3.ScopedRouteConfiguration {
+	return m.scope(scopeName(tableName, vh.Name), []*routev3.VirtualHost{vh}, func() *routev3.ScopedRouteConfiguration {
+		own := scope(tableName, vh.Name)
+		own.RouteConfiguration.TypedPerFilterConfig = switchedOff()
+		return own
+	})
+}
+
+// anyScope is the scope of wildcards and unknown hosts.
+func anyScope(tableName string, hosts []*routev3.VirtualHost, m *memory) *routev3.ScopedRouteConfiguration {
+	return m.scope(scopeName(tableName, anyHost), hosts, func() *routev3.ScopedRouteConfiguration { return scope(tableName, anyHost) })
 }
 
 // switchedOff keeps the filters that a route of an exact host has no use for out of its requests'

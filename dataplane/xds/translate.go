@@ -47,8 +47,10 @@ func translate(g *graph.Graph, gateway types.NamespacedName, m *memory) Snapshot
 		}
 		routes, client, log = attachedRoutes(gw), gw.ClientCertificate, gw.Proxy.AccessLog
 	}
+	m.layers, m.client, m.log = routesByLayer(routes), client, log
 	snap.addClusters(routes, client, m)
-	for name, runtime := range runtimes(routes, log) {
+	m.runtimes = runtimes(m.layers, log)
+	for name, runtime := range m.runtimes {
 		snap.Runtimes[name] = runtime
 	}
 	return snap
@@ -180,8 +182,12 @@ func (s *Snapshot) addTLSPort(p port, m *memory) {
 // addClusters adds the upstreams of the routes. Client is the certificate that the
 // Gateway shows to backends.
 func (s *Snapshot) addClusters(routes []*graph.Route, client *graph.Certificate, m *memory) {
+	m.upstreams, m.uses = make(map[graph.RouteKey][]upstream, len(routes)), map[string]int{}
 	for _, route := range routes {
-		for _, up := range upstreams(route) {
+		ups := upstreams(route)
+		m.upstreams[graph.RouteKey{Kind: route.Kind, NamespacedName: route.Key}] = ups
+		for _, up := range ups {
+			m.uses[up.key.Name()]++
 			name := up.key.Name()
 			if up.key.Protocol == graph.UpstreamUDP { // a part of its port's cluster
 				s.ClusterKeys[name] = up.key

@@ -9,9 +9,11 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -46,6 +48,16 @@ type memory struct {
 	scopes   map[string]*routev3.ScopedRouteConfiguration
 	clusters map[string]madeCluster
 	former   *memory
+
+	// What an Update needs: the served routes by the layer of their weights, those layers, the upstreams
+	// of each route, how often each upstream is named, and where the virtual hosts of each route are.
+	layers    map[string][]*graph.Route
+	runtimes  map[string]*runtimev3.Runtime
+	upstreams map[graph.RouteKey][]upstream
+	uses      map[string]int
+	places    map[graph.RouteKey][]place
+	client    *graph.Certificate
+	log       *v1beta1.AccessLog
 }
 
 // madeHost is a virtual host and all that it was made from.
