@@ -35,7 +35,7 @@ type isolations map[string]*isolation
 func (s *Server) isolated(gateway types.NamespacedName, present *target, routes map[string]proto.Message) map[string]proto.Message {
 	cases := s.isolations[gateway]
 	for name, whole := range routes {
-		if present != nil && present.resources[kindRoute][name] != nil && present.resources[kindRoute][name].source == whole {
+		if present != nil && present.resources[kindRoute].get(name) != nil && present.resources[kindRoute].get(name).source == whole {
 			continue // looked at when it was new
 		}
 		table := xds.Table(whole)
@@ -120,7 +120,7 @@ func (s *Server) review(gateway types.NamespacedName) {
 	}
 	moved := false
 	for name := range concerned(s.isolations[gateway], streams) {
-		want := present.resources[kindRoute][name]
+		want := present.resources[kindRoute].get(name)
 		if want == nil {
 			continue
 		}
@@ -145,10 +145,7 @@ func (s *Server) review(gateway types.NamespacedName) {
 	}
 	var messages [kinds]map[string]proto.Message
 	for k, resources := range present.resources {
-		messages[k] = make(map[string]proto.Message, len(resources))
-		for name, r := range resources {
-			messages[k][name] = r.source
-		}
+		messages[k] = resources.sources()
 	}
 	messages[kindRoute] = s.replaced(gateway, messages[kindRoute])
 	s.replace(gateway, present, messages)

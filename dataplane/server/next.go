@@ -291,13 +291,8 @@ func (s *session) possibly(k kind) []*resource {
 // routesKnown tells whether it is known what every route table in the proxy says,
 // and, if current, that it says what it should.
 func (s *session) routesKnown(current bool) bool {
-	for _, table := range s.possibleRoutes() {
-		if table.opaque {
-			return false
-		}
-		if want := s.wanted(table.kind, table.name); current && (want == nil || !table.standsFor(want)) {
-			return false
-		}
+	if !s.routesArrived() && !s.eachRouteKnown(current) {
+		return false
 	}
 	if !s.types[kindListener].seen {
 		// A proxy that has not come to its listeners has no route tables, unless it
@@ -312,6 +307,44 @@ func (s *session) routesKnown(current bool) bool {
 			if r.kind == kindFilter && s.types[r.kind].held[r.name] == nil {
 				return false
 			}
+		}
+	}
+	return true
+}
+
+// routesArrived tells whether the proxy has every route table and filter that it should have, and
+// nothing else of them, without a look at each: there is nothing that it lacks, and nothing under way.
+func (s *session) routesArrived() bool {
+	if s.target == nil {
+		return false
+	}
+	for _, k := range []kind{kindRoute, kindFilter} {
+		sub := &s.types[k]
+		if len(sub.maybe) > 0 || len(sub.held) != s.target.resources[k].len() {
+			return false
+		}
+	}
+	for r := range s.pending {
+		if r.kind.namesClusters() {
+			return false
+		}
+	}
+	for _, r := range s.inflight {
+		if r.kind.namesClusters() {
+			return false
+		}
+	}
+	return true
+}
+
+// eachRouteKnown looks at each.
+func (s *session) eachRouteKnown(current bool) bool {
+	for _, table := range s.possibleRoutes() {
+		if table.opaque {
+			return false
+		}
+		if want := s.wanted(table.kind, table.name); current && (want == nil || !table.standsFor(want)) {
+			return false
 		}
 	}
 	return true

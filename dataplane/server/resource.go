@@ -233,7 +233,7 @@ func isRouted(m proto.Message) bool {
 // target is the configuration that a gateway's proxies should have.
 type target struct {
 	version   uint64
-	resources [kinds]map[string]*resource
+	resources [kinds]shelf
 }
 
 // messagesOf gives a snapshot's messages by kind.

@@ -134,6 +134,12 @@ func (s *Server) replace(gateway types.NamespacedName, old *target, messages [ki
 	if next == old {
 		return old
 	}
+	s.bring(gateway, next, changed)
+	return next
+}
+
+// bring makes next the target of a gateway's proxies, which differs from the one before as changed says.
+func (s *Server) bring(gateway types.NamespacedName, next *target, changed [kinds][]string) {
 	s.mu.Lock()
 	s.targets[gateway] = next
 	streams := slices.Collect(maps.Keys(s.streams[gateway]))
@@ -144,7 +150,6 @@ func (s *Server) replace(gateway types.NamespacedName, old *target, messages [ki
 	for _, st := range streams {
 		st.do(func(session *session) { session.publish(next, changed) })
 	}
-	return next
 }
 
 // weightsAhead gives the messages behind old with the new runtime keys, when that is
@@ -152,10 +157,13 @@ func (s *Server) replace(gateway types.NamespacedName, old *target, messages [ki
 // read. Packing the route tables of thousands of routes to find them unchanged takes
 // a hundred times as long as the proxies take for a weight.
 func weightsAhead(old *target, messages [kinds]map[string]proto.Message) (ahead [kinds]map[string]proto.Message, ok bool) {
-	if old == nil {
-		return ahead, false
+	if old == nil || !slices.ContainsFunc(slices.Collect(maps.Keys(messages[kindRuntime])), func(name string) bool {
+		was := old.resources[kindRuntime].get(name)
+		return was == nil || was.source != messages[kindRuntime][name]
+	}) {
+		return ahead, false // nothing to send ahead
 	}
-	for name, was := range old.resources[kindRuntime] {
+	for name, was := range old.resources[kindRuntime].all() {
 		is, ok := messages[kindRuntime][name].(*runtimev3.Runtime)
 		if !ok {
 			return ahead, false
@@ -167,10 +175,7 @@ func weightsAhead(old *target, messages [kinds]map[string]proto.Message) (ahead 
 		}
 	}
 	for k, resources := range old.resources {
-		ahead[k] = make(map[string]proto.Message, len(resources))
-		for name, r := range resources {
-			ahead[k][name] = r.source
-		}
+		ahead[k] = resources.sources()
 	}
 	ahead[kindRuntime] = messages[kindRuntime]
 	return ahead, true
@@ -185,15 +190,14 @@ func advance(old *target, messages [kinds]map[string]proto.Message) (*target, [k
 	}
 	var changed [kinds][]string
 	for k := range messages {
-		next.resources[k] = make(map[string]*resource, len(messages[k]))
-		var before map[string]*resource
+		var before shelf
 		if old != nil {
 			before = old.resources[k]
 		}
 		for name, message := range messages[k] {
-			was := before[name]
+			was := before.get(name)
 			if was != nil && was.source == message {
-				next.resources[k][name] = was
+				next.resources[k].put(was)
 				continue
 			}
 			is := newResource(kind(k), name, message, next.version)
@@ -202,10 +206,10 @@ func advance(old *target, messages [kinds]map[string]proto.Message) (*target, [k
 			} else {
 				changed[k] = append(changed[k], name)
 			}
-			next.resources[k][name] = is
+			next.resources[k].put(is)
 		}
-		for name := range before {
-			if next.resources[k][name] == nil {
+		for name := range before.names() {
+			if next.resources[k].get(name) == nil {
 				changed[k] = append(changed[k], name)
 			}
 		}

@@ -123,7 +123,7 @@ func (s *session) publish(t *target, changed [kinds][]string) {
 	if first {
 		for k := range s.types {
 			s.reconsiderAll(kind(k))
-			for name := range t.resources[k] {
+			for name := range t.resources[k].names() {
 				s.wants(ref{kind(k), name}, 1)
 			}
 		}
@@ -131,7 +131,7 @@ func (s *session) publish(t *target, changed [kinds][]string) {
 	}
 	for k, names := range changed {
 		for _, name := range names {
-			if kind(k) != kindEndpoints || t.resources[k][name] != nil { // a mix that is gone is kept until its cluster goes
+			if kind(k) != kindEndpoints || t.resources[k].get(name) != nil { // a mix that is gone is kept until its cluster goes
 				s.types[k].dirty.push(name)
 			}
 			s.wants(ref{kind(k), name}, t.version)
@@ -148,7 +148,7 @@ func (s *session) withdraw() {
 // wants records since when the proxy lacks a resource of the target, or that it lacks none.
 func (s *session) wants(r ref, since uint64) {
 	sub := &s.types[r.kind]
-	want := s.target.resources[r.kind][r.name]
+	want := s.target.resources[r.kind].get(r.name)
 	for _, have := range []map[string]*resource{sub.held, sub.last} {
 		// Brought along by the proxy, and now known.
 		if was := have[r.name]; was != nil && was.opaque && want != nil && was.version == want.version {
@@ -210,14 +210,14 @@ func (s *session) wanted(k kind, name string) *resource {
 			return unknownEndpoints(name)
 		}
 		if s.isPublished(kindEndpoints, name) {
-			return mixed(s.target.resources[kindEndpoints][name], s.endpoints)
+			return mixed(s.target.resources[kindEndpoints].get(name), s.endpoints)
 		}
 		return s.endpoints(name)
 	}
 	if s.target == nil {
 		return nil
 	}
-	if r := s.target.resources[k][name]; r != nil || k != kindRuntime {
+	if r := s.target.resources[k].get(name); r != nil || k != kindRuntime {
 		return r
 	}
 	// A proxy waits for each runtime layer it was started with, also for one this
@@ -229,7 +229,7 @@ func (s *session) wanted(k kind, name string) *resource {
 // is in its configuration, or was and is not removed yet. A proxy that asks for others,
 // or says it had them from another server, is told nothing of other Gateways' upstreams.
 func (s *session) mayKnow(cluster string) bool {
-	if s.target != nil && s.target.resources[kindCluster][cluster] != nil {
+	if s.target != nil && s.target.resources[kindCluster].get(cluster) != nil {
 		return true
 	}
 	last := s.types[kindCluster].last[cluster]
@@ -242,7 +242,7 @@ func (s *session) endpointsChanged(cluster string) {
 	if s.target == nil {
 		return
 	}
-	for name, mix := range s.target.resources[kindEndpoints] {
+	for name, mix := range s.target.resources[kindEndpoints].all() {
 		if slices.Contains(mix.refs, ref{kindEndpoints, cluster}) {
 			s.types[kindEndpoints].dirty.push(name)
 		}
@@ -252,7 +252,7 @@ func (s *session) endpointsChanged(cluster string) {
 // isPublished tells whether a resource is one of those whose acknowledgement is waited for:
 // all of a published target. Of the endpoints these are the mixes.
 func (s *session) isPublished(k kind, name string) bool {
-	return k != kindEndpoints || s.target != nil && s.target.resources[kindEndpoints][name] != nil
+	return k != kindEndpoints || s.target != nil && s.target.resources[kindEndpoints].get(name) != nil
 }
 
 // reconsiderAll marks everything of a kind that the proxy has or should have.
@@ -261,7 +261,7 @@ func (s *session) reconsiderAll(k kind) {
 	names := slices.Collect(maps.Keys(sub.last))
 	names = slices.AppendSeq(names, maps.Keys(sub.names))
 	if s.target != nil {
-		names = slices.AppendSeq(names, maps.Keys(s.target.resources[k]))
+		names = slices.AppendSeq(names, s.target.resources[k].names())
 	}
 	slices.Sort(names)
 	for _, name := range names {

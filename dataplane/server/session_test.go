@@ -38,6 +38,9 @@ func TestEveryReferenceHoldsInEveryInterleaving(t *testing.T) {
 			default:
 				m.take()
 			}
+			if m.session.routesArrived() && !m.session.eachRouteKnown(true) {
+				t.Fatalf("seed %d: not every route table has arrived", seed)
+			}
 		}
 		m.settle()
 		if m.session.target.version != p.target.version {
@@ -58,16 +61,16 @@ func checkComplete(t *testing.T, seed uint64, m *model, want *target) {
 	for k, have := range map[kind]map[string]*resource{
 		kindCluster: m.clusters, kindRoute: ofKind(m.routes, kindRoute), kindFilter: ofKind(m.routes, kindFilter), kindListener: m.listeners, kindRuntime: m.runtimes,
 	} {
-		if len(have) != len(want.resources[k]) {
-			t.Fatalf("seed %d: the proxy has %d resources of kind %d, want %d\n%v", seed, len(have), k, len(want.resources[k]), m.log)
+		if len(have) != want.resources[k].len() {
+			t.Fatalf("seed %d: the proxy has %d resources of kind %d, want %d\n%v", seed, len(have), k, want.resources[k].len(), m.log)
 		}
-		for name, res := range want.resources[k] {
+		for name, res := range want.resources[k].all() {
 			if have[name] == nil || have[name].version != res.version {
 				t.Fatalf("seed %d: the proxy has not %s of kind %d", seed, name, k)
 			}
 		}
 	}
-	for name, mix := range want.resources[kindEndpoints] {
+	for name, mix := range want.resources[kindEndpoints].all() {
 		if !m.endpoints[name].standsFor(mix) {
 			t.Fatalf("seed %d: the proxy has not the endpoints of %s", seed, name)
 		}
@@ -190,7 +193,7 @@ func TestAClusterThatNeverWarmsDelaysABoundedTime(t *testing.T) {
 	w.tables["t1"] = []string{"a", "b"}
 	p.publish(w.messages())
 	m.settle()
-	if have := m.routes["t1"].version; have == p.target.resources[kindRoute]["t1"].version {
+	if have := m.routes["t1"].version; have == p.target.resources[kindRoute].get("t1").version {
 		t.Fatal("the route table did not wait")
 	}
 	_, wake := m.session.next(m.now)
@@ -206,7 +209,7 @@ func TestAClusterThatNeverWarmsDelaysABoundedTime(t *testing.T) {
 	}
 	m.now = m.now.Add(warmWait)
 	m.settle()
-	if m.routes["t1"].version != p.target.resources[kindRoute]["t1"].version {
+	if m.routes["t1"].version != p.target.resources[kindRoute].get("t1").version {
 		t.Error("the route table waited longer than it should")
 	}
 }
@@ -222,7 +225,7 @@ func TestARefusedRouteTable(t *testing.T) {
 	if m.routes["t1"].version != good || m.clusters["a"] == nil {
 		t.Error("the last good table, or what it needs, is gone")
 	}
-	if m.routes["t2"].version != p.target.resources[kindRoute]["t2"].version {
+	if m.routes["t2"].version != p.target.resources[kindRoute].get("t2").version {
 		t.Error("another table was held up")
 	}
 	want := []Nack{{TypeURL: typeURLs[kindRoute], Resource: "t1", Message: "no"}}
@@ -258,7 +261,7 @@ func TestARefusedClusterIsFoundAmongOthers(t *testing.T) {
 	m.silent["c"] = true // nothing of the model asks for its endpoints
 	p.publish(w.messages())
 	m.settle()
-	if m.clusters["b"] == nil || m.routes["t1"].version != p.target.resources[kindRoute]["t1"].version {
+	if m.clusters["b"] == nil || m.routes["t1"].version != p.target.resources[kindRoute].get("t1").version {
 		t.Error("the good cluster was refused with the bad one")
 	}
 	if got := m.session.refusals(); len(got) != 1 || got[0].Resource != "c" {

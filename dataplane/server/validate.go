@@ -35,13 +35,13 @@ func validate(m proto.Message) error {
 func valid(present *target, messages [kinds]map[string]proto.Message) ([kinds]map[string]proto.Message, []Nack) {
 	var invalid []Nack
 	for k := range messages {
-		var known map[string]*resource
+		var known shelf
 		if present != nil {
 			known = present.resources[k]
 		}
 		copied := false
 		for name, m := range messages[k] {
-			was := known[name]
+			was := known.get(name)
 			if was != nil && was.source == m {
 				continue
 			}
