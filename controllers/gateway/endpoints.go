@@ -6,6 +6,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,6 +35,8 @@ type endpoints struct {
 	mu sync.Mutex
 	// used are the upstreams of each Gateway's latest configuration.
 	used map[types.NamespacedName]map[string]graph.ClusterKey
+	// left is true when there may be upstreams that no configuration uses any more.
+	left bool
 	// known are the upstreams whose endpoints are published, by owner.
 	known map[owner]map[graph.ClusterKey]bool
 }
@@ -73,6 +76,34 @@ func (e *endpoints) Reconcile(ctx context.Context, req reconcile.Request) (recon
 func (e *endpoints) ensure(ctx context.Context, gateway types.NamespacedName, keys map[string]graph.ClusterKey) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.know(ctx, gateway, keys); err != nil {
+		return err
+	}
+	e.used[gateway], e.left = maps.Clone(keys), true
+	return nil
+}
+
+// more is like ensure for a configuration that uses some upstreams more than the one before, and
+// some no longer.
+func (e *endpoints) more(ctx context.Context, gateway types.NamespacedName, keys map[string]graph.ClusterKey, gone []string) error {
+	if len(keys)+len(gone) == 0 {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.know(ctx, gateway, keys); err != nil {
+		return err
+	}
+	maps.Copy(e.used[gateway], keys)
+	for _, name := range gone {
+		delete(e.used[gateway], name)
+		e.left = true
+	}
+	return nil
+}
+
+// know publishes the endpoints of upstreams that are not in use yet. The lock is held.
+func (e *endpoints) know(ctx context.Context, gateway types.NamespacedName, keys map[string]graph.ClusterKey) error {
 	missing := map[owner]map[graph.ClusterKey]bool{}
 	for name, key := range keys {
 		service := owner{key.Kind, types.NamespacedName{Namespace: key.Namespace, Name: key.Service}}
@@ -97,7 +128,6 @@ func (e *endpoints) ensure(ctx context.Context, gateway types.NamespacedName, ke
 			e.known[service][key] = true
 		}
 	}
-	e.used[gateway] = keys
 	return nil
 }
 
@@ -106,6 +136,7 @@ func (e *endpoints) forget(gateway types.NamespacedName) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.used, gateway)
+	e.left = true
 }
 
 // collect removes upstreams that no configuration uses. It is called when every
@@ -113,6 +144,10 @@ func (e *endpoints) forget(gateway types.NamespacedName) {
 func (e *endpoints) collect() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !e.left {
+		return
+	}
+	e.left = false
 	inUse := map[graph.ClusterKey]bool{}
 	for _, keys := range e.used {
 		for _, key := range keys {

@@ -39,6 +39,7 @@ import (
 // Server takes configurations to the proxies; *server.Server does.
 type Server interface {
 	Publish(snap xds.Snapshot) (version uint64)
+	Update(d xds.Delta) (version uint64, ok bool)
 	Withdraw(gateway types.NamespacedName)
 	PublishEndpoints(key graph.ClusterKey, cla *endpointv3.ClusterLoadAssignment)
 	RemoveEndpoints(key graph.ClusterKey)
@@ -93,6 +94,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := mgr.Add(selected); err != nil {
 		return fmt.Errorf("adding the watches of pods: %w", err)
 	}
+	happened := newNews()
 	e := newEndpoints(mgr.GetClient(), o.Server, selected)
 	r := &reconciler{
 		client:       mgr.GetClient(),
@@ -111,18 +113,19 @@ func Add(mgr ctrl.Manager, o Options) error {
 		events:       mgr.GetEventRecorder("headgate.dev/gateway"),
 		told:         map[string]bool{},
 		lateServices: newLate(mgr.GetAPIReader(), o.Now, newService),
+		happened:     happened,
 	}
 	world, err := controller.New("gateway", mgr, controller.Options{Reconciler: r, MaxConcurrentReconciles: 1})
 	if err != nil {
 		return fmt.Errorf("making the gateway controller: %w", err)
 	}
-	if r.kinds, err = newKinds(mgr, world, graphKinds(r.written), o.Metrics.Noted); err != nil {
+	if r.kinds, err = newKinds(mgr, world, graphKinds(r.written), o.Metrics.Noted, happened); err != nil {
 		return fmt.Errorf("finding the kinds of the Gateway API: %w", err)
 	}
 	if err := r.kinds.addDiscovery(mgr); err != nil {
 		return err
 	}
-	for _, source := range worldSources(mgr.GetCache()) {
+	for _, source := range worldSources(mgr.GetCache(), happened) {
 		if err := world.Watch(source); err != nil {
 			return fmt.Errorf("watching for the gateway controller: %w", err)
 		}
@@ -130,7 +133,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := mgr.Add(r.needed); err != nil {
 		return fmt.Errorf("adding the watches of single objects: %w", err)
 	}
-	if err := world.Watch(r.needed.source(o.Metrics.Noted)); err != nil {
+	if err := world.Watch(r.needed.source(func() { happened.anything(); o.Metrics.Noted() })); err != nil {
 		return fmt.Errorf("watching single objects for the gateway controller: %w", err)
 	}
 	if err := world.Watch(o.Changes.source()); err != nil {

@@ -88,7 +88,9 @@ type fakeServer struct {
 	isolated  []server.Isolated
 	endpoints map[graph.ClusterKey]int
 	withdrawn map[types.NamespacedName]bool
-	last      map[types.NamespacedName]xds.Snapshot
+	// updates counts the publications of differences alone.
+	updates int
+	last    map[types.NamespacedName]xds.Snapshot
 }
 
 func (f *fakeServer) Publish(snap xds.Snapshot) uint64 {
@@ -119,6 +121,15 @@ func (f *fakeServer) acknowledge(gateway types.NamespacedName, version uint64) {
 	f.acked[gateway] = max(f.acked[gateway], version)
 	f.mu.Unlock()
 	f.changes.Notify(gateway)
+}
+
+// Update is told what differs.
+func (f *fakeServer) Update(d xds.Delta) (uint64, bool) {
+	f.mu.Lock()
+	last := f.last[d.Gateway]
+	f.updates++
+	f.mu.Unlock()
+	return f.Publish(d.Apply(last)), true
 }
 
 // snapshot is what was published last.

@@ -43,6 +43,8 @@ type kind struct {
 	// optional kinds may be missing in a cluster: they come with a channel or a version of
 	// the Gateway API that it need not have. They are watched from when they appear.
 	optional bool
+	// route is set for the kinds of which a pass can read single objects.
+	route graph.RouteKind
 	// news lets pass the events that the graph depends on.
 	news []predicate.Predicate
 	// put files an object.
@@ -66,10 +68,10 @@ func graphKinds(w *written) []kind {
 		},
 		keyed(&corev1.Service{}, false, []predicate.Predicate{onUpdate(serviceNews)}, func(r *graph.Resources) map[types.NamespacedName]*corev1.Service { return r.Services }),
 		keyed(&gwv1.Gateway{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.Gateway { return r.Gateways }),
-		keyed(&gwv1.HTTPRoute{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.HTTPRoute { return r.HTTPRoutes }),
+		routes(graph.KindHTTPRoute, keyed(&gwv1.HTTPRoute{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.HTTPRoute { return r.HTTPRoutes })),
 		keyed(&gwv1beta1.ReferenceGrant{}, false, spec, func(r *graph.Resources) map[types.NamespacedName]*gwv1beta1.ReferenceGrant { return r.ReferenceGrants }),
 
-		keyed(&gwv1.GRPCRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.GRPCRoute { return r.GRPCRoutes }),
+		routes(graph.KindGRPCRoute, keyed(&gwv1.GRPCRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.GRPCRoute { return r.GRPCRoutes })),
 		keyed(&gwv1.TLSRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.TLSRoute { return r.TLSRoutes }),
 		keyed(&gwv1.TCPRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.TCPRoute { return r.TCPRoutes }),
 		keyed(&gwv1.UDPRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.UDPRoute { return r.UDPRoutes }),
@@ -89,13 +91,20 @@ func keyed[O client.Object](object O, optional bool, news []predicate.Predicate,
 	}}
 }
 
+// routes marks a kind as one of which a pass can read single objects.
+func routes(as graph.RouteKind, of kind) kind {
+	of.route = as
+	return of
+}
+
 // kinds watches what of graphKinds the cluster has.
 type kinds struct {
 	client client.Client
 	cache  cache.Cache
 	world  controller.Controller
-	// noted is called for each event that makes a new graph.
-	noted func()
+	// noted is called for each event that makes a new graph, happened takes all events.
+	noted    func()
+	happened *news
 
 	mu sync.Mutex
 	// served are the kinds that are watched, missing those that are not there yet.
@@ -104,8 +113,8 @@ type kinds struct {
 
 // newKinds begins to watch every kind that is there. A required kind that is not is an error
 // of the watch itself, which names it.
-func newKinds(mgr ctrl.Manager, world controller.Controller, all []kind, noted func()) (*kinds, error) {
-	k := &kinds{client: mgr.GetClient(), cache: mgr.GetCache(), world: world, missing: all, noted: noted}
+func newKinds(mgr ctrl.Manager, world controller.Controller, all []kind, noted func(), happened *news) (*kinds, error) {
+	k := &kinds{client: mgr.GetClient(), cache: mgr.GetCache(), world: world, missing: all, noted: noted, happened: happened}
 	return k, k.discover()
 }
 
@@ -125,7 +134,7 @@ func (k *kinds) discover() error {
 			missing = append(missing, kind)
 			continue
 		}
-		if err := k.world.Watch(source.Kind(k.cache, kind.object, waking(k.noted), kind.news...)); err != nil {
+		if err := k.world.Watch(source.Kind(k.cache, kind.object, waking(k.noted), append([]predicate.Predicate{k.happened.watching(kind.route)}, kind.news...)...)); err != nil {
 			k.missing = append(missing, k.missing[i:]...)
 			return fmt.Errorf("watching %T: %w", kind.object, err)
 		}
@@ -212,6 +221,29 @@ func (k *kinds) gather(ctx context.Context, r *graph.Resources) error {
 	return nil
 }
 
+// read reads one route into r. It gives false when it is not there any more.
+func (k *kinds) read(ctx context.Context, r *graph.Resources, key graph.RouteKey) (bool, error) {
+	k.mu.Lock()
+	i := slices.IndexFunc(k.served, func(kind kind) bool { return kind.route == key.Kind })
+	var of kind
+	if i >= 0 {
+		of = k.served[i]
+	}
+	k.mu.Unlock()
+	if of.object == nil {
+		return false, nil
+	}
+	object, _ := of.object.DeepCopyObject().(client.Object) // a copy of an object is one
+	if err := k.client.Get(ctx, key.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return false, fmt.Errorf("reading %s %s: %w", key.Kind, key.NamespacedName, err)
+	}
+	of.put(r, object)
+	return true, nil
+}
+
 func listOf(scheme *runtime.Scheme, object client.Object) (client.ObjectList, error) {
 	gvk, err := apiutil.GVKForObject(object, scheme)
 	if err != nil {
@@ -277,7 +309,7 @@ func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
 		return fmt.Errorf("watching the definitions of kinds: %w", err)
 	}
 	// Their versions and channel are part of the classes' statuses.
-	if err := k.world.Watch(watch(mgr.GetCache(), definitions, ours, predicate.AnnotationChangedPredicate{})); err != nil {
+	if err := k.world.Watch(watch(mgr.GetCache(), k.happened, definitions, ours, predicate.AnnotationChangedPredicate{})); err != nil {
 		return fmt.Errorf("watching the definitions of kinds for the gateway controller: %w", err)
 	}
 	return nil

@@ -55,7 +55,7 @@ func TestAKindThatIsInstalledLaterIsWatchedFromThen(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := graphKinds(newWritten())
-	k, err := newKinds(mgr, world, all, func() {})
+	k, err := newKinds(mgr, world, all, func() {}, newNews())
 	if err != nil {
 		t.Fatal(err)
 	}

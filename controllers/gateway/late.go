@@ -91,7 +91,7 @@ func (l *late[T]) settle(present map[types.NamespacedName]T, cached func(types.N
 // time after which it has to be made anew, 0 for never.
 func (r *reconciler) build(ctx context.Context, res graph.Resources) (*graph.Graph, time.Duration, error) {
 	g := r.builder.Build(res)
-	missing := graph.MissingServices(g, res)
+	missing := graph.MissingServices(g.Routes, res)
 	found := map[types.NamespacedName]bool{}
 	for _, key := range missing {
 		service, ok, err := r.lateServices.find(ctx, key)

@@ -84,8 +84,9 @@ func TestListenerSetsJoinTheirGateway(t *testing.T) {
 
 	same := gwv1.NamespacesFromSame
 	e.must(e.get("web", gw))
+	before := gw.DeepCopy() // the status may be written in between
 	gw.Spec.AllowedListeners.Namespaces.From = &same
-	e.must(e.Update(e.Context(), gw))
+	e.must(e.Patch(e.Context(), gw, client.MergeFrom(before)))
 	e.setHas("first", "Accepted=True Accepted", "Programmed=True Programmed")
 	e.servicePorts("web", "80 8080")
 

@@ -48,22 +48,9 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph, first time.Tim
 		if !gw.Valid {
 			continue
 		}
-		snapshot := r.translator.Translate(g, gw.Key)
-		if err := r.endpoints.ensure(ctx, gw.Key, snapshot.ClusterKeys); err != nil {
+		if err := r.publishOne(ctx, g, gw, first); err != nil {
 			failures = append(failures, fmt.Errorf("publishing the endpoints of Gateway %s: %w", gw.Key, err))
-			continue
 		}
-		var answered uint64
-		var known map[status.ObjectKey]carried
-		before := r.published[gw.Key]
-		if before != nil {
-			answered, known = r.options.Server.State(gw.Key).Answered, before.since
-		}
-		version := r.options.Server.Publish(snapshot)
-		if before == nil || before.version != version {
-			r.options.Metrics.Published(gw.Key, first)
-		}
-		r.published[gw.Key] = &published{version: version, since: since(gw, known, carried{version: version, at: r.options.Now()}, answered)}
 	}
 	for key := range r.published {
 		if !here[key] {
@@ -80,19 +67,33 @@ func (r *reconciler) publish(ctx context.Context, g *graph.Graph, first time.Tim
 	return errors.Join(failures...)
 }
 
+// publishOne gives the proxies of one Gateway the whole of their configuration.
+func (r *reconciler) publishOne(ctx context.Context, g *graph.Graph, gw *graph.Gateway, first time.Time) error {
+	snapshot := r.translator.Translate(g, gw.Key)
+	if err := r.endpoints.ensure(ctx, gw.Key, snapshot.ClusterKeys); err != nil {
+		return err
+	}
+	var answered uint64
+	var known map[status.ObjectKey]carried
+	before := r.published[gw.Key]
+	if before != nil {
+		answered, known = r.options.Server.State(gw.Key).Answered, before.since
+	}
+	version := r.options.Server.Publish(snapshot)
+	if before == nil || before.version != version {
+		r.options.Metrics.Published(gw.Key, first)
+	}
+	r.published[gw.Key] = &published{version: version, since: since(gw, known, carried{version: version, at: r.options.Now()}, answered)}
+	return nil
+}
+
 // since renews the account of a Gateway's objects for what is published now. The proxies
 // have answered all versions up to answered.
 func since(gw *graph.Gateway, before map[status.ObjectKey]carried, now carried, answered uint64) map[status.ObjectKey]carried {
 	out := map[status.ObjectKey]carried{}
 	put := func(key status.ObjectKey, o client.Object) {
-		c := carried{uid: o.GetUID(), generation: o.GetGeneration(), version: now.version, at: now.at}
-		switch old, ok := before[key]; {
-		case ok && old.uid == c.uid && old.generation == c.generation:
-			c = old
-		case ok && old.version > answered:
-			c.at = old.at
-		}
-		out[key] = c
+		old, known := before[key]
+		out[key] = now.accounted(o, old, known, answered)
 	}
 	put(status.ObjectKey{Kind: "Gateway", NamespacedName: gw.Key}, gw.Source)
 	for _, l := range gw.Listeners {
@@ -109,8 +110,35 @@ func since(gw *graph.Gateway, before map[status.ObjectKey]carried, now carried, 
 	return out
 }
 
-// programmed is what is known about the proxies now.
-func (r *reconciler) programmed() status.Programmed {
+// accounted gives the account of an object as it is published now, after the one that was known of it.
+func (now carried) accounted(o client.Object, before carried, known bool, answered uint64) carried {
+	c := carried{uid: o.GetUID(), generation: o.GetGeneration(), version: now.version, at: now.at}
+	switch {
+	case known && before.uid == c.uid && before.generation == c.generation:
+		return before
+	case known && before.version > answered:
+		c.at = before.at
+	}
+	return c
+}
+
+// concerning is the account of the objects of a graph or of a part of it.
+func (r *reconciler) concerning(g *graph.Graph, p *published) map[status.ObjectKey]carried {
+	if g == r.graph {
+		return p.since
+	}
+	out := map[status.ObjectKey]carried{}
+	for _, route := range g.Routes {
+		object := status.ObjectKey{Kind: string(route.Kind), NamespacedName: route.Key}
+		if c, ok := p.since[object]; ok {
+			out[object] = c
+		}
+	}
+	return out
+}
+
+// programmed is what is known about the proxies now, as far as it concerns a graph or a part of it.
+func (r *reconciler) programmed(g *graph.Graph) status.Programmed {
 	out := status.Programmed{}
 	for key, p := range r.published {
 		state := r.options.Server.State(key)
@@ -120,7 +148,7 @@ func (r *reconciler) programmed() status.Programmed {
 			Acked: state.Acked, Answered: state.Answered, Since: map[status.ObjectKey]uint64{},
 			Harmed: map[status.ObjectKey]string{}, Refused: map[status.ObjectKey][]graph.Problem{},
 		}
-		for object, c := range p.since {
+		for object, c := range r.concerning(g, p) {
 			s.Since[object] = c.version
 		}
 		for _, i := range state.Isolated {

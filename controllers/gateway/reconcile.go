@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,8 +49,17 @@ type reconciler struct {
 	// builder and translator remember what they made in the pass before.
 	builder    graph.Builder
 	translator xds.Translator
-	// graph is that of the last pass over the world.
-	graph *graph.Graph
+	// happened is what the watches told since the last pass.
+	happened *news
+	// graph is that of the last pass over the world, resources what it was made from.
+	graph     *graph.Graph
+	resources graph.Resources
+	// due is when the next pass over everything has to be made, whatever happens; zero for never.
+	due time.Time
+	// unsettled are the routes whose statuses have to be looked at; nil for all.
+	unsettled map[graph.RouteKey]bool
+	// had are the Gateways that had proxies when all statuses were settled.
+	had map[types.NamespacedName]bool
 	// patience is until when statuses wait for acknowledgements; zero while none wait.
 	patience time.Time
 	// published is what the proxies of each Gateway were given.
@@ -67,35 +77,78 @@ type reconciler struct {
 // from the proxies needs those alone.
 func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	if req == statusKey && r.graph != nil {
-		return r.record(ctx)
+		return r.record(ctx) // what is due is asked for under another key
 	}
 	first := r.options.Metrics.Take()
+	if keys, only := r.happened.take(); only {
+		changed, ok, err := r.renew(ctx, keys)
+		if err != nil {
+			return reconcile.Result{}, r.again(first, fmt.Errorf("reading routes: %w", err))
+		}
+		if ok {
+			return r.bring(ctx, changed, first)
+		}
+	}
+	return r.whole(ctx, first)
+}
+
+// again keeps what a pass that failed should have brought for the next one, which looks at everything.
+func (r *reconciler) again(first time.Time, err error) error {
+	r.options.Metrics.PutBack(first)
+	r.happened.anything()
+	r.unsettled = nil
+	return err
+}
+
+// whole makes a pass over everything.
+func (r *reconciler) whole(ctx context.Context, first time.Time) (reconcile.Result, error) {
 	resources, err := r.gather(ctx)
 	if err != nil {
-		r.options.Metrics.PutBack(first)
-		return reconcile.Result{}, fmt.Errorf("gathering resources: %w", err)
+		return reconcile.Result{}, r.again(first, fmt.Errorf("gathering resources: %w", err))
 	}
 	g, late, err := r.build(ctx, resources)
 	if err != nil {
-		r.options.Metrics.PutBack(first)
-		return reconcile.Result{}, fmt.Errorf("building the graph: %w", err)
+		return reconcile.Result{}, r.again(first, fmt.Errorf("building the graph: %w", err))
 	}
-	r.graph = g
+	r.graph, r.resources, r.unsettled = g, resources, nil
 	published := r.publish(ctx, r.graph, first)
 	r.options.Metrics.Certificates(r.graph)
-	if r.patience.IsZero() { // else it would never end while the world keeps changing
-		r.patience = r.options.Now().Add(ackPatience)
-	}
+	r.beginPatience()
 	due, applied := r.applyAll(ctx, r.graph, resources)
 	removed := r.removeLeftovers(ctx, resources)
-	result, recorded := r.record(ctx)
+	r.due = time.Time{}
 	for _, again := range []time.Duration{due, late} {
-		if again > 0 && (result.RequeueAfter == 0 || again < result.RequeueAfter) {
-			result.RequeueAfter = again
+		if at := r.options.Now().Add(again); again > 0 && (r.due.IsZero() || at.Before(r.due)) {
+			r.due = at
 		}
 	}
+	result, recorded := r.record(ctx)
 	// A part that failed does not keep the others from being done.
-	return result, errors.Join(published, applied, removed, recorded)
+	err = errors.Join(published, applied, removed, recorded)
+	if err != nil {
+		r.happened.anything()
+	}
+	return r.untilDue(result), err
+}
+
+// beginPatience begins the wait for acknowledgements, unless it has begun: else it would never
+// end while the world keeps changing.
+func (r *reconciler) beginPatience() {
+	if r.patience.IsZero() {
+		r.patience = r.options.Now().Add(ackPatience)
+	}
+}
+
+// untilDue sees to it that the pass comes that is due: a shorter wait for another reason
+// would take its place.
+func (r *reconciler) untilDue(result reconcile.Result) reconcile.Result {
+	if r.due.IsZero() {
+		return result
+	}
+	if wait := max(r.due.Sub(r.options.Now()), time.Millisecond); result.RequeueAfter == 0 || wait < result.RequeueAfter {
+		result.RequeueAfter = wait
+	}
+	return result
 }
 
 // ackPatience is how long a status waits for the proxies' acknowledgement, which
@@ -119,14 +172,42 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		return reconcile.Result{}, nil
 	}
 	r.patience = time.Time{}
-	r.useLatest()
-	programmed := r.programmed()
-	r.tell(programmed)
+	g := r.graph
+	acknowledged, refused, connected := r.acknowledged(), r.refused(), r.connected()
+	if refused || !maps.Equal(connected, r.had) {
+		r.unsettled = nil // others may be concerned
+	}
+	if r.unsettled != nil {
+		g = r.builder.Part(r.unsettled)
+	}
+	r.useLatest(g)
+	programmed := r.programmed(g)
+	if g == r.graph {
+		r.tell(programmed)
+	}
 	now := r.options.Now()
-	updates, wait := r.pace(programmed, now).Due(status.Updates(r.graph, programmed, r.controller, metav1.NewTime(now)), now)
+	updates, wait := r.pace(g, programmed, now).Due(status.Updates(g, programmed, r.controller, metav1.NewTime(now)), now)
 	if wait > 0 {
 		r.options.Changes.notifyAfter(wait) // no status stays behind
 	}
+	conflict, err := r.writeAll(ctx, updates)
+	for _, u := range updates {
+		r.wrote[u.New.GetUID()] = now
+	}
+	r.collect()
+	switch {
+	case err != nil:
+		return reconcile.Result{}, err
+	case conflict:
+		return reconcile.Result{RequeueAfter: conflictDelay}, nil
+	case acknowledged && !refused && wait == 0:
+		r.unsettled, r.had = map[graph.RouteKey]bool{}, connected
+	}
+	return reconcile.Result{}, nil
+}
+
+// writeAll writes statuses, several at once. Conflict tells that one was changed by somebody else.
+func (r *reconciler) writeAll(ctx context.Context, updates []status.Update) (conflict bool, err error) {
 	conflicts := make([]bool, len(updates))
 	failures := make([]error, len(updates))
 	var writers errgroup.Group
@@ -138,24 +219,12 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		})
 	}
 	_ = writers.Wait() // failures has them all
-	for _, u := range updates {
-		r.wrote[u.New.GetUID()] = now
-	}
-	r.collect()
-	if err := errors.Join(failures...); err != nil {
-		return reconcile.Result{}, err
-	}
-	for _, conflict := range conflicts {
-		if conflict {
-			return reconcile.Result{RequeueAfter: conflictDelay}, nil
-		}
-	}
-	return reconcile.Result{}, nil
+	return slices.Contains(conflicts, true), errors.Join(failures...)
 }
 
 // pace is what tells which statuses had better wait. It goes by the answers that the
 // statuses tell of: one that has come since wakes the reconciler.
-func (r *reconciler) pace(p status.Programmed, now time.Time) status.Pace {
+func (r *reconciler) pace(g *graph.Graph, p status.Programmed, now time.Time) status.Pace {
 	maps.DeleteFunc(r.wrote, func(_ types.UID, at time.Time) bool { return now.Sub(at) > status.Settling })
 	unanswered := map[types.UID]time.Time{}
 	for key, published := range r.published {
@@ -163,7 +232,7 @@ func (r *reconciler) pace(p status.Programmed, now time.Time) status.Pace {
 		if answered == 0 || answered >= published.version { // 0 before there is a proxy to wait for
 			continue
 		}
-		for _, c := range published.since {
+		for _, c := range r.concerning(g, published) {
 			if c.version > answered {
 				unanswered[c.uid] = c.at
 			}
@@ -191,26 +260,26 @@ func (r *reconciler) write(ctx context.Context, u status.Update) (conflict bool,
 
 // useLatest makes the graph's nodes point to objects with the statuses that we
 // wrote already, where their specs are the same.
-func (r *reconciler) useLatest() {
-	for _, c := range r.graph.Classes {
+func (r *reconciler) useLatest(g *graph.Graph) {
+	for _, c := range g.Classes {
 		useLatest(r.written, &c.Source)
 	}
-	for _, gw := range r.graph.Gateways {
+	for _, gw := range g.Gateways {
 		useLatest(r.written, &gw.Source)
 	}
-	for _, set := range r.graph.ListenerSets {
+	for _, set := range g.ListenerSets {
 		useLatest(r.written, &set.Source)
 	}
-	for _, p := range r.graph.Policies {
+	for _, p := range g.Policies {
 		useLatest(r.written, &p.Source)
 	}
-	for _, x := range r.graph.XBackends {
+	for _, x := range g.XBackends {
 		useLatest(r.written, &x.Source)
 	}
-	for _, p := range r.graph.TrafficPolicies {
+	for _, p := range g.TrafficPolicies {
 		useLatest(r.written, &p.Source)
 	}
-	for _, route := range r.graph.Routes {
+	for _, route := range g.Routes {
 		useLatest(r.written, &route.Source)
 	}
 }

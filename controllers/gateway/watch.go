@@ -49,20 +49,20 @@ func CacheByObject() map[client.Object]cache.ByObject {
 
 // worldSources are the watches that make a new graph, beside those of graphKinds. Each
 // lets pass only what the graph or the infrastructure depends on.
-func worldSources(c cache.Cache) []source.Source {
+func worldSources(c cache.Cache, happened *news) []source.Source {
 	return []source.Source{
-		watch(c, &appsv1.Deployment{}, predicate.And(managed(), onUpdate(deploymentNews))),
-		watch(c, &appsv1.DaemonSet{}, predicate.And(managed(), onUpdate(daemonSetNews))),
-		watch(c, &autoscalingv2.HorizontalPodAutoscaler{}, predicate.And(managed(), onUpdate(autoscalerNews))),
-		watch(c, metadata("v1", "ConfigMap"), predicate.NewPredicateFuncs(isManaged)),
-		watch(c, metadata("v1", "ServiceAccount"), predicate.NewPredicateFuncs(isManaged)),
-		watch(c, metadata("policy/v1", "PodDisruptionBudget"), predicate.And(managed(),
+		watch(c, happened, &appsv1.Deployment{}, predicate.And(managed(), onUpdate(deploymentNews))),
+		watch(c, happened, &appsv1.DaemonSet{}, predicate.And(managed(), onUpdate(daemonSetNews))),
+		watch(c, happened, &autoscalingv2.HorizontalPodAutoscaler{}, predicate.And(managed(), onUpdate(autoscalerNews))),
+		watch(c, happened, metadata("v1", "ConfigMap"), predicate.NewPredicateFuncs(isManaged)),
+		watch(c, happened, metadata("v1", "ServiceAccount"), predicate.NewPredicateFuncs(isManaged)),
+		watch(c, happened, metadata("policy/v1", "PodDisruptionBudget"), predicate.And(managed(),
 			predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))),
 	}
 }
 
-func watch(c cache.Cache, obj client.Object, p ...predicate.Predicate) source.Source {
-	return source.Kind(c, obj, waking(func() {}), p...)
+func watch(c cache.Cache, happened *news, obj client.Object, p ...predicate.Predicate) source.Source {
+	return source.Kind(c, obj, waking(happened.anything), p...)
 }
 
 // waking asks for a pass over the world, and calls noted before.

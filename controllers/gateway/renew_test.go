@@ -1,0 +1,111 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"fmt"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/dataplane/graph"
+)
+
+func TestWhatIsNotTheNewsOfARouteAloneNeedsALookAtEverything(t *testing.T) {
+	route := graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: types.NamespacedName{Namespace: "shop", Name: "web"}}
+	for name, row := range map[string]struct {
+		happens func(*news)
+		keys    int
+		only    bool
+	}{
+		"nothing happened, so the pass has another reason": {func(*news) {}, 0, false},
+		"a route changed":                                            {func(n *news) { n.route(route); n.route(route) }, 1, true},
+		"something else changed":                                     {func(n *news) { n.anything() }, 0, false},
+		"a route and something else changed":                         {func(n *news) { n.route(route); n.anything() }, 1, false},
+		"the event of a route":                                       {func(n *news) { see(n, graph.KindHTTPRoute) }, 1, true},
+		"the event of a kind of which single objects cannot be read": {func(n *news) { see(n, "") }, 0, false},
+	} {
+		n := newNews()
+		if _, only := n.take(); only {
+			t.Errorf("%s: the first pass looks at routes alone", name)
+		}
+		row.happens(n)
+		if keys, only := n.take(); len(keys) != row.keys || only != row.only {
+			t.Errorf("%s: %v, %v", name, keys, only)
+		}
+		if keys, only := n.take(); len(keys) != 0 || only {
+			t.Errorf("%s: told twice", name)
+		}
+	}
+}
+
+func see(n *news, kind graph.RouteKind) {
+	o := &gwv1.HTTPRoute{}
+	o.Namespace, o.Name = "shop", "web"
+	n.watching(kind).Generic(event.GenericEvent{Object: o})
+}
+
+func TestAChangeOfARouteIsBroughtAlone(t *testing.T) {
+	e := start(t)
+	e.gateway("web", nil)
+	e.serve("web")
+	e.service("shop")
+	e.service("other")
+	e.route("shop", nil)
+	e.route("steady", func(r *gwv1.HTTPRoute) { r.Spec.Hostnames = []gwv1.Hostname{"steady.example.com"} })
+	programmed := v1beta1.RouteConditionProgrammed + "=True Programmed"
+	e.routeHas("shop", programmed)
+	e.routeHas("steady", programmed)
+	e.gatewayHas("web", "Programmed=True Programmed")
+	key := types.NamespacedName{Namespace: e.ns, Name: "web"}
+	change := func(change func(*gwv1.HTTPRoute)) {
+		e.Helper()
+		r := &gwv1.HTTPRoute{}
+		e.must(e.get("shop", r))
+		before := r.DeepCopy()
+		change(r)
+		e.must(e.Patch(e.Context(), r, client.MergeFrom(before)))
+		e.routeHas("shop", programmed)
+	}
+	before := e.updates()
+	for i := range 4 {
+		change(func(r *gwv1.HTTPRoute) { r.Spec.Rules[0].BackendRefs[0].Weight = ptr.To(int32(i + 10)) })
+	}
+	change(func(r *gwv1.HTTPRoute) { r.Spec.Rules[0].BackendRefs[0].Name = "other" })
+	if n := e.updates() - before; n == 0 {
+		t.Error("every change of the route was a look at everything")
+	}
+	snap := e.server.snapshot(key)
+	if name := fmt.Sprintf("%s/other/80", e.ns); snap.Clusters[name] == nil || snap.ClusterKeys[name].Service != "other" {
+		t.Errorf("the new backend has no cluster among %d", len(snap.Clusters))
+	}
+	if name := fmt.Sprintf("%s/shop/80", e.ns); snap.Clusters[name] == nil {
+		t.Error("the backend that another route sends to has no cluster any more")
+	}
+
+	// A Service that is not there answers 500, and the route says so; then it comes.
+	change(func(r *gwv1.HTTPRoute) { r.Spec.Rules[0].BackendRefs[0].Name = "late" })
+	e.routeHas("shop", "ResolvedRefs=False BackendNotFound")
+	change(func(r *gwv1.HTTPRoute) { r.Spec.Rules[0].BackendRefs[0].Weight = ptr.To(int32(3)) })
+	e.service("late")
+	e.routeHas("shop", "ResolvedRefs=True ResolvedRefs")
+
+	// What somebody else makes of the status is repaired.
+	r := &gwv1.HTTPRoute{}
+	e.must(e.get("steady", r))
+	r.Status.Parents = []gwv1.RouteParentStatus{}
+	e.must(e.Status().Update(e.Context(), r))
+	e.routeHas("steady", programmed)
+}
+
+func (e *env) updates() int {
+	e.server.mu.Lock()
+	defer e.server.mu.Unlock()
+	return e.server.updates
+}

@@ -1,0 +1,191 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/measure"
+	"headgate.dev/headgate/dataplane/server"
+	"headgate.dev/headgate/dataplane/status"
+	"headgate.dev/headgate/dataplane/xds"
+)
+
+// moody is a server whose proxies come and go, answer late, and refuse.
+type moody struct {
+	*fakeServer
+	away bool
+}
+
+func (m *moody) State(gateway types.NamespacedName) server.State {
+	state := m.fakeServer.State(gateway)
+	if m.away {
+		return server.State{Published: state.Published}
+	}
+	return state
+}
+
+// TestStatusesSettleWhateverComesInBetween changes routes and what their proxies do at random, with passes
+// over single routes where that is enough. Whenever all is quiet the statuses must be those that a look at everything gives.
+func TestStatusesSettleWhateverComesInBetween(t *testing.T) {
+	alone := 0
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		c := &cached{resources: benchResources(6), version: 1}
+		s := &moody{fakeServer: &fakeServer{
+			changes: NewChanges(), versions: map[types.NamespacedName]uint64{}, acked: map[types.NamespacedName]uint64{},
+			endpoints: map[graph.ClusterKey]int{}, withdrawn: map[types.NamespacedName]bool{}, last: map[types.NamespacedName]xds.Snapshot{},
+		}}
+		now := time.Unix(1e9, 0)
+		rec := &reconciler{
+			client: c, endpoints: newEndpoints(c, s, nil), controller: "headgate.dev/bench", happened: newNews(), written: newWritten(),
+			options:   Options{Server: s, Metrics: measure.New(time.Now), Now: func() time.Time { return now }, Changes: s.changes},
+			published: map[types.NamespacedName]*published{}, proxies: map[types.NamespacedName]proxies{}, told: map[string]bool{}, events: noEvents{}, wrote: map[types.UID]time.Time{},
+		}
+		rec.kinds = &kinds{client: c, served: graphKinds(rec.written)}
+		w := &settling{T: t, Rand: r, c: c, s: s, r: rec}
+		w.everything()
+		for range 60 {
+			now = now.Add(time.Duration(r.IntN(80)) * time.Millisecond)
+			if w.step() {
+				alone++
+			}
+		}
+		s.away = false
+		s.isolated = nil
+		s.release(false, nil)
+		w.record()
+		if seed%2 == 0 {
+			name := types.NamespacedName{Namespace: "shop", Name: "r1"}
+			s.refuse(server.Isolated{Rule: xds.Rule{Kind: graph.KindHTTPRoute, Route: name}, Message: "bad"})
+		}
+		for range 2 { // news of the proxies
+			now = now.Add(time.Second)
+			w.record()
+		}
+		fresh := graph.Build(c.resources)
+		if updates := status.Updates(fresh, rec.programmed(rec.graph), rec.controller, metav1.NewTime(now)); len(updates) > 0 {
+			t.Fatalf("seed %d: %d statuses are not what they should be, that of %s among them", seed, len(updates), client.ObjectKeyFromObject(updates[0].New))
+		}
+	}
+	if alone < 500 {
+		t.Errorf("%d passes over single routes are too few to say anything", alone)
+	}
+}
+
+type settling struct {
+	*testing.T
+	*rand.Rand
+	c *cached
+	s *moody
+	r *reconciler
+}
+
+func (w *settling) step() bool {
+	name := types.NamespacedName{Namespace: "shop", Name: fmt.Sprint("r", w.IntN(6))}
+	route := w.c.resources.HTTPRoutes[name].DeepCopy()
+	switch w.IntN(9) {
+	case 0:
+		w.s.away = !w.s.away
+		w.record()
+		return false
+	case 1:
+		w.s.release(!w.s.hold, nil)
+		w.record()
+		return false
+	case 2:
+		w.s.isolated = nil
+		if w.IntN(2) == 0 {
+			w.s.isolated = []server.Isolated{{Rule: xds.Rule{Kind: graph.KindHTTPRoute, Route: name}, Message: "bad", Searching: w.IntN(2) == 0}}
+		}
+		w.record()
+		return false
+	case 3: // somebody else takes our entries away
+		route.Status.Parents = nil
+	case 4:
+		route.Annotations = map[string]string{v1beta1.AnnotationRelease: "shop/web"}
+	case 5:
+		w.record()
+		return false
+	default:
+		route.Generation++
+		route.Spec.Rules[0].BackendRefs[0].Name = gwv1.ObjectName(fmt.Sprint("s", w.IntN(9)))
+	}
+	w.c.version++
+	route.ResourceVersion = fmt.Sprint(w.c.version)
+	w.c.resources.HTTPRoutes[name] = route
+	w.r.happened.route(graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: name})
+	return w.pass()
+}
+
+// pass is what Reconcile does with news of routes, and tells whether they were enough.
+func (w *settling) pass() bool {
+	w.arrived()
+	keys, only := w.r.happened.take()
+	if !only {
+		w.everything()
+		return false
+	}
+	changed, ok, err := w.r.renew(w.Context(), keys)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if !ok {
+		w.everything()
+		return false
+	}
+	if _, err := w.r.bring(w.Context(), changed, time.Time{}); err != nil {
+		w.Fatal(err)
+	}
+	return true
+}
+
+// arrived lets the cache have what was written, and the watches tell of it.
+func (w *settling) arrived() {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	for _, o := range w.c.wrote {
+		if o.GetNamespace() == "" || w.c.resources.HTTPRoutes[client.ObjectKeyFromObject(o)] == nil {
+			w.r.happened.anything()
+			continue
+		}
+		w.r.happened.route(graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: client.ObjectKeyFromObject(o)})
+	}
+	w.c.wrote = nil
+}
+
+// everything is a pass over everything.
+func (w *settling) everything() {
+	w.r.resources = w.c.resources
+	w.r.resources.HTTPRoutes = maps.Clone(w.c.resources.HTTPRoutes)
+	w.r.graph, w.r.unsettled = w.r.builder.Build(w.r.resources), nil
+	if err := w.r.publish(w.Context(), w.r.graph, time.Time{}); err != nil {
+		w.Fatal(err)
+	}
+	w.r.beginPatience()
+	w.record()
+}
+
+func (w *settling) record() {
+	if _, err := w.r.record(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+type noEvents struct{ events.EventRecorder }
+
+func (noEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}
