@@ -89,6 +89,7 @@ bench-verdict: ## Simulate releases: false rollbacks, requests until a verdict, 
 bench-xds: ## What a change costs at 10, 500 and 5,000 routes, with a real Envoy (ENVOY=its program)
 	go test -run '^$$' -bench 'WeightChange|RouteAdded' -benchtime 40x ./dataplane/internal/envoytest
 	go test -run '^$$' -bench 'Build|Translate|ChangeOfOne' -benchmem ./dataplane/graph ./dataplane/xds
+	go test -run '^$$' -bench FromEventToPush -benchtime 200x -benchmem ./dataplane/server
 
 .PHONY: bench-guard
 bench-guard: ## What a request costs beside the least configuration of the same Envoy, and where (ENVOY=its program)
