@@ -27,6 +27,8 @@ const (
 
 // Version says where the measurements of one arm are found.
 type Version struct {
+	// Revision is the version's pod-template-hash.
+	Revision string
 	// Service and Ports name the backend whose proxy statistics are the arm's.
 	Service string
 	Ports   []int32
@@ -39,6 +41,9 @@ type Subject struct {
 	Namespace string
 	// Canary is the name of the Canary resource.
 	Canary string
+	// Attempt counts the releases of the Canary from 1, Step the steps of this one from 1.
+	Attempt int64
+	Step    int32
 	// StableVersion and CanaryVersion are the two arms.
 	StableVersion, CanaryVersion Version
 	// Since is when the gateway confirmed the present weight: samples older than
@@ -67,6 +72,8 @@ const (
 	KindHistogram Kind = "Histogram"
 	// KindScalar is one number per arm at To.
 	KindScalar Kind = "Scalar"
+	// KindVerdict is a pass (Value 0) or a fail (Value 1) of the canary, with a reason in Says.
+	KindVerdict Kind = "Verdict"
 )
 
 // Query is one question to a source.
@@ -118,6 +125,8 @@ type Measurement struct {
 	// Asked is the Asked of the query.
 	Asked          time.Time
 	Stable, Canary Sample
+	// Says is the reason that came with a KindVerdict, in one sentence of at most 512 bytes; may be empty.
+	Says string
 	// Problem is set when there is no usable answer; the samples are then empty.
 	Problem *Problem
 }

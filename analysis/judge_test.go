@@ -330,7 +330,7 @@ func TestJudgeScalar(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m := tt.metric
-			m.Name, m.Prometheus = "orders", &v1beta1.PrometheusQuery{Query: "x"}
+			m.Name, m.Prometheus = "orders", &v1beta1.PrometheusSource{Query: "x"}
 			v := analysis.Judge(analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{m}}, subject(5)), tt.h)
 			if v.Result != tt.result {
 				t.Errorf("got %s (%s), want %s", v.Result, v.Reason, tt.result)

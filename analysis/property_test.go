@@ -21,7 +21,7 @@ func TestArbitraryHistoriesNeverPanic(t *testing.T) {
 	metrics := []v1beta1.Metric{
 		{Name: "errors", Gateway: v1beta1.GatewayErrorRate},
 		{Name: "p90", Gateway: v1beta1.GatewayLatency, Quantile: "0.9"},
-		{Name: "orders", Prometheus: &v1beta1.PrometheusQuery{Query: "x"}, Tolerance: &v1beta1.Tolerance{Relative: "10%"}},
+		{Name: "orders", Prometheus: &v1beta1.PrometheusSource{Query: "x"}, Tolerance: &v1beta1.Tolerance{Relative: "10%"}},
 		{Name: "broken", Gateway: v1beta1.GatewayLatency, Quantile: "2"},
 	}
 	kinds := []analysis.Kind{analysis.KindCounts, analysis.KindHistogram, analysis.KindScalar, "?"}

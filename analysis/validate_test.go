@@ -17,7 +17,7 @@ import (
 
 func TestValidate(t *testing.T) {
 	num := func(s string) *v1beta1.Amount { return &v1beta1.Amount{Type: 1, StrVal: s} }
-	query := func(q string) *v1beta1.PrometheusQuery { return &v1beta1.PrometheusQuery{Query: q} }
+	query := func(q string) *v1beta1.PrometheusSource { return &v1beta1.PrometheusSource{Query: q} }
 	max1 := &v1beta1.Threshold{Max: num("1")}
 	tests := []struct {
 		name   string
@@ -45,9 +45,9 @@ func TestValidate(t *testing.T) {
 		{"a query with a method chain", v1beta1.Metric{Prometheus: query(`{{.Pods.Len}}`), Threshold: max1}, "which is not one of"},
 		{"a template that is not closed", v1beta1.Metric{Prometheus: query("x{{.Pods"), Threshold: max1}, "not a valid template"},
 		{"a query of blanks", v1beta1.Metric{Prometheus: query("  "), Threshold: max1}, "empty"},
-		{"a stable query without comparison", v1beta1.Metric{Prometheus: &v1beta1.PrometheusQuery{Query: "x", StableQuery: "y"}, Threshold: max1}, "only asked with tolerance"},
-		{"a broken stable query", v1beta1.Metric{Prometheus: &v1beta1.PrometheusQuery{Query: "x", StableQuery: "{{.X}}"}, Tolerance: &v1beta1.Tolerance{Relative: "1%"}}, "prometheus.stableQuery: "},
-		{"an address that is none", v1beta1.Metric{Prometheus: &v1beta1.PrometheusQuery{Query: "x", Address: "http://"}, Threshold: max1}, "write http://prometheus.monitoring:9090"},
+		{"a stable query without comparison", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Query: "x", StableQuery: "y"}, Threshold: max1}, "only asked with tolerance"},
+		{"a broken stable query", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Query: "x", StableQuery: "{{.X}}"}, Tolerance: &v1beta1.Tolerance{Relative: "1%"}}, "prometheus.stableQuery: "},
+		{"an address that is none", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Query: "x", Address: "http://"}, Threshold: max1}, "write http://prometheus.monitoring:9090"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,7 +26,7 @@ func scalarQuery(address string) analysis.Query {
 		Kind: analysis.KindScalar, Subject: shop, From: now.Add(-time.Minute), To: now, Asked: now,
 		Metric: v1beta1.Metric{
 			Name:       "orders",
-			Prometheus: &v1beta1.PrometheusQuery{Query: `orders{pod=~"{{.Pods}}"}`, Address: address},
+			Prometheus: &v1beta1.PrometheusSource{Query: `orders{pod=~"{{.Pods}}"}`, Address: address},
 			Tolerance:  &v1beta1.Tolerance{Relative: "10%"},
 		},
 	}

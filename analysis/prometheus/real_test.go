@@ -102,7 +102,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func userQuery(query string) analysis.Query {
 	return analysis.Query{
 		Kind: analysis.KindScalar, Subject: shop, From: time.Now().Add(-10 * time.Second), To: time.Now(),
-		Metric: v1beta1.Metric{Name: "m", Prometheus: &v1beta1.PrometheusQuery{Query: query}, Threshold: &v1beta1.Threshold{}},
+		Metric: v1beta1.Metric{Name: "m", Prometheus: &v1beta1.PrometheusSource{Query: query}, Threshold: &v1beta1.Threshold{}},
 	}
 }
 

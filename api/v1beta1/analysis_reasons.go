@@ -12,6 +12,22 @@ const (
 	ReasonInconclusive = "Inconclusive"
 	// ReasonUnanswered: too many requests were sent to the canary and not answered yet.
 	ReasonUnanswered = "Unanswered"
+	// ReasonNoProxies: no proxy of Headgate's own gateway reports requests of the versions.
+	ReasonNoProxies = "NoProxies"
+	// ReasonWarmingUp: new pods are slow at first, so latency is not judged yet.
+	ReasonWarmingUp = "WarmingUp"
+	// ReasonLearning: stable is not known well enough yet to compare with.
+	ReasonLearning = "Learning"
+	// ReasonPodsFailTogether: a pod of stable, where nothing changed, looks as bad as a version that would be rolled back.
+	ReasonPodsFailTogether = "PodsFailTogether"
+	// ReasonSplitNotAsAsked: the canary answers more than its share of the requests, so no comparison can be trusted.
+	ReasonSplitNotAsAsked = "SplitNotAsAsked"
+	// ReasonNotGoodEnough: at these rates the canary will neither be accepted nor rolled back.
+	ReasonNotGoodEnough = "NotGoodEnough"
+	// ReasonTemplateNotFound: the Canary's namespace has no MetricTemplate of that name.
+	ReasonTemplateNotFound = "TemplateNotFound"
+	// ReasonSecretNotFound: a Secret or a key of one that a metric refers to does not exist.
+	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonStaleMeasurements: the newest usable measurement is too old to promote on.
 	ReasonStaleMeasurements = "StaleMeasurements"
 	// ReasonAccessDenied: the source answered 401 or 403.

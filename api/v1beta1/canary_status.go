@@ -25,7 +25,7 @@ type CanaryStatus struct {
 	Routes []RouteReference `json:"routes,omitempty"`
 	// Release is the release in progress, or the last one.
 	// +optional
-	Release *Release `json:"release,omitempty"`
+	Release *ReleaseProgress `json:"release,omitempty"`
 	// HandledCommand is the command annotation that was carried out and is being removed.
 	HandledCommand string `json:"handledCommand,omitempty"`
 	// Conditions: Ready, Reconciling, Stalled, and one fact per stage.
@@ -74,8 +74,8 @@ const (
 	OutcomeReverted Outcome = "Reverted"
 )
 
-// Release is one attempt to bring one revision to 100 %.
-type Release struct {
+// ReleaseProgress is one attempt to bring one revision to 100 %, as far as it has come.
+type ReleaseProgress struct {
 	// Revision is the canary's pod-template-hash.
 	Revision string `json:"revision"`
 	// Attempt counts releases of this Canary, from 1.
@@ -181,9 +181,25 @@ type MetricStatus struct {
 	// Stable and Canary are the values compared, with units.
 	Stable string `json:"stable,omitempty"`
 	Canary string `json:"canary,omitempty"`
-	// StableRequests and CanaryRequests are the sample sizes of gateway metrics.
+	// StableRequests and CanaryRequests are the sizes of the samples of this step, StableBad and
+	// CanaryBad the bad ones among them: failed, or slower than what Message says.
 	StableRequests int64 `json:"stableRequests,omitempty"`
 	CanaryRequests int64 `json:"canaryRequests,omitempty"`
+	StableBad      int64 `json:"stableBad,omitempty"`
+	CanaryBad      int64 `json:"canaryBad,omitempty"`
+	// CanaryRange holds the canary's true share of bad requests, whenever one looks, as
+	// surely as falseRollbackRate says: "0.02%-1.4%".
+	CanaryRange string `json:"canaryRange,omitempty"`
+	// Against is the evidence against the canary over the whole release, in percent of what rolls
+	// back; For the evidence of this step for it, in percent of what the step takes. Both
+	// are in logarithms, so they grow evenly with the number of requests.
+	Against int32 `json:"against,omitempty"`
+	For     int32 `json:"for,omitempty"`
+	// Needed is how many more canary requests the step takes at the present rates. Absent
+	// when none are, or when no number would do.
+	Needed int64 `json:"needed,omitempty"`
+	// Observed is true for a metric that does not decide.
+	Observed bool `json:"observed,omitempty"`
 }
 
 // JournalEntry is one thing that happened in a release.

@@ -3,10 +3,7 @@
 
 package v1beta1
 
-import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
-)
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // Canary releases every new version of one workload step by step, by the
 // weights of the routes that lead to it.
@@ -72,8 +69,8 @@ type CanarySpec struct {
 	Steps []Step `json:"steps,omitempty"`
 
 	// Analysis says how the new version is compared with the one that serves.
-	// Absent: error rate and 99th percentile of latency as the bundled gateway
-	// measures them, with the default tolerances.
+	// Absent: errors, latency and missing answers as the bundled gateway's proxies
+	// count them, with the default tolerances.
 	// +optional
 	Analysis *Analysis `json:"analysis,omitempty"`
 
@@ -100,6 +97,13 @@ type CanarySpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	Windows []Window `json:"windows,omitempty"`
+
+	// ReleaseHistoryLimit is how many Release records of ended releases are kept.
+	// Default 10.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	ReleaseHistoryLimit *int32 `json:"releaseHistoryLimit,omitempty"`
 
 	// Suspend stops the release where it stands: weights stay, no step is taken,
 	// no release starts. A fault still rolls back.
@@ -179,134 +183,3 @@ type Step struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",message="write a duration such as 30s, 2m or 1h30m"
 	Bake *metav1.Duration `json:"bake,omitempty"`
 }
-
-// Analysis says which metrics judge the new version and how often.
-type Analysis struct {
-	// Metrics must all pass for a step to be left; one that fails rolls back.
-	// Empty: the two default metrics of the gateway.
-	// +optional
-	// +listType=map
-	// +listMapKey=name
-	// +kubebuilder:validation:MaxItems=16
-	Metrics []Metric `json:"metrics,omitempty"`
-	// Interval is the time between two measurements, at least 1s. Default 10s.
-	// +optional
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="write a duration of at least 1s, such as 10s"
-	Interval *metav1.Duration `json:"interval,omitempty"`
-	// Disabled turns the analysis off: steps are left by time and approval, and
-	// only pods that are not ready roll back.
-	// +optional
-	Disabled bool `json:"disabled,omitempty"`
-}
-
-// GatewayMetric is a metric that the bundled gateway measures by itself.
-// +kubebuilder:validation:Enum=ErrorRate;Latency
-type GatewayMetric string
-
-// The metrics of the bundled gateway.
-const (
-	// GatewayErrorRate is the share of requests answered with a 5xx or, where they
-	// are gRPC calls, with a code that is the server's fault, by the version or by
-	// the proxy in its place, in percent. The codes are Unknown, DeadlineExceeded,
-	// Unimplemented, Internal, Unavailable and DataLoss.
-	GatewayErrorRate GatewayMetric = "ErrorRate"
-	// GatewayLatency is a quantile of the time from request to response.
-	GatewayLatency GatewayMetric = "Latency"
-)
-
-// Metric judges one number: from the gateway, or from a Prometheus query.
-//
-// +kubebuilder:validation:XValidation:rule="has(self.gateway) != has(self.prometheus)",message="give exactly one of gateway (ErrorRate or Latency) and prometheus (a query)"
-// +kubebuilder:validation:XValidation:rule="!has(self.quantile) || (has(self.gateway) && self.gateway == 'Latency')",message="quantile belongs to gateway: Latency"
-// +kubebuilder:validation:XValidation:rule="!(has(self.tolerance) && has(self.threshold))",message="give tolerance (compare with stable) or threshold (compare with a number), not both"
-// +kubebuilder:validation:XValidation:rule="!has(self.prometheus) || has(self.tolerance) || has(self.threshold)",message="a query needs tolerance (compare with stable) or threshold (compare with a number)"
-// +kubebuilder:validation:XValidation:rule="!(has(self.prometheus) && has(self.tolerance)) || (has(self.prometheus.stableQuery) || self.prometheus.query.contains('{{'))",message="a query compared with stable must say which version it measures: use {{.Pods}} or {{.Service}} in it"
-type Metric struct {
-	// Name is what reasons and events call the metric.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:Pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-	Name string `json:"name"`
-	// Gateway names a metric of the bundled gateway.
-	// +optional
-	Gateway GatewayMetric `json:"gateway,omitempty"`
-	// Quantile of a Latency metric, between 0 and 1 exclusive. Default "0.99".
-	// +optional
-	// +kubebuilder:validation:Pattern="^0\\.[0-9]{1,6}$"
-	Quantile string `json:"quantile,omitempty"`
-	// Prometheus is a query of the user's own.
-	// +optional
-	Prometheus *PrometheusQuery `json:"prometheus,omitempty"`
-	// Tolerance is how much worse than stable the canary may be. Default for
-	// ErrorRate: 25% relative plus 0.5% absolute; for Latency: 20% relative plus
-	// 5ms absolute.
-	// +optional
-	Tolerance *Tolerance `json:"tolerance,omitempty"`
-	// Threshold compares the canary with fixed numbers instead.
-	// +optional
-	Threshold *Threshold `json:"threshold,omitempty"`
-	// MinRequests is how many canary requests a gateway metric needs before it
-	// says Pass or Fail. Default 50.
-	// +optional
-	// +kubebuilder:validation:Minimum=1
-	MinRequests *int64 `json:"minRequests,omitempty"`
-}
-
-// PrometheusQuery is an instant query that yields one number.
-type PrometheusQuery struct {
-	// Query is PromQL with the fields {{.Namespace}}, {{.Canary}} (name of the
-	// Canary), {{.Service}}, {{.Pods}} (a regular expression of the version's pod
-	// names) and {{.Window}} (time since the weight was confirmed, for example
-	// 90s, at most 5m). With tolerance it is asked once per version.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=8192
-	Query string `json:"query"`
-	// StableQuery is asked for stable instead of Query.
-	// +optional
-	// +kubebuilder:validation:MaxLength=8192
-	StableQuery string `json:"stableQuery,omitempty"`
-	// Address of the Prometheus, for example http://prometheus.monitoring:9090.
-	// Default: the one Headgate was installed with.
-	// +optional
-	// +kubebuilder:validation:Pattern="^https?://[^ ]+$"
-	Address string `json:"address,omitempty"`
-}
-
-// Tolerance is how much worse the canary may be: canary <= stable*(1+relative)+absolute.
-//
-// +kubebuilder:validation:XValidation:rule="has(self.relative) || has(self.absolute)",message="give relative (20%), absolute (0.5% for errors, 5ms for latency, a number for queries) or both"
-type Tolerance struct {
-	// Relative, in percent of stable's value: 20%.
-	// +optional
-	// +kubebuilder:validation:Pattern="^[0-9]+(\\.[0-9]+)?%$"
-	Relative string `json:"relative,omitempty"`
-	// Absolute: 0.5% (points) for ErrorRate, 5ms for Latency, a number for queries.
-	// +optional
-	Absolute *Amount `json:"absolute,omitempty"`
-	// Better says which direction is better for a query: Lower (default) or Higher.
-	// +optional
-	// +kubebuilder:validation:Enum=Lower;Higher
-	Better string `json:"better,omitempty"`
-}
-
-// Threshold is a closed range of allowed values.
-//
-// +kubebuilder:validation:XValidation:rule="has(self.min) || has(self.max)",message="give min, max or both"
-type Threshold struct {
-	// Min is the smallest allowed value: 1% for ErrorRate, 300ms for Latency, a number for queries.
-	// +optional
-	Min *Amount `json:"min,omitempty"`
-	// Max is the largest allowed value, in the units of Min.
-	// +optional
-	Max *Amount `json:"max,omitempty"`
-}
-
-// Amount is a number with an optional unit: 10, "0.5", "0.5%", "300ms", "1.5s".
-// A number with a decimal point is written in quotes.
-//
-// +kubebuilder:validation:XIntOrString
-// +kubebuilder:validation:MaxLength=32
-// +kubebuilder:validation:XValidation:rule="type(self) == int || self.matches('^-?[0-9]+([.][0-9]+)?(%|us|ms|s|m)?$')",message="write a number with an optional unit: 10, '0.5', 0.5%, 300ms, 1.5s"
-type Amount intstr.IntOrString

@@ -157,7 +157,7 @@ func (a *app) report(ctx context.Context, c *cluster, before, after *v1beta1.Can
 }
 
 // newEntries are the entries of after's journal that before's does not end with.
-func newEntries(before, after *v1beta1.Release) []v1beta1.JournalEntry {
+func newEntries(before, after *v1beta1.ReleaseProgress) []v1beta1.JournalEntry {
 	if after == nil {
 		return nil
 	}

@@ -224,14 +224,14 @@ func plan(c *v1beta1.Canary, w *world) analysis.Plan {
 	}
 	slices.Sort(ports)
 	version := func(service, hash string) analysis.Version {
-		v := analysis.Version{Service: service, Ports: ports}
+		v := analysis.Version{Revision: hash, Service: service, Ports: ports}
 		if rs := w.sets[hash]; rs != nil {
 			v.PodPattern = podPattern(rs.Name)
 		}
 		return v
 	}
 	return analysis.PlanFor(c.Spec.Analysis, analysis.Subject{
-		Namespace: c.Namespace, Canary: c.Name,
+		Namespace: c.Namespace, Canary: c.Name, Attempt: release.Attempt, Step: release.StepIndex + 1,
 		StableVersion: version(w.service.Name, release.Stable),
 		CanaryVersion: version(twinName(w.service.Name), release.Revision),
 		Since:         release.ConfirmedAt.Time,

@@ -98,7 +98,7 @@ func (e *env) shop(replicas int32, edit func(*v1beta1.Canary)) {
 			Target: v1beta1.TargetReference{Name: "checkout"},
 			Steps:  []v1beta1.Step{{Weight: 10}, {Weight: 50}, {Weight: 100}},
 			Analysis: &v1beta1.Analysis{Metrics: []v1beta1.Metric{{
-				Name: "errors", Prometheus: &v1beta1.PrometheusQuery{Query: "errors"}, Threshold: &v1beta1.Threshold{Max: &ten},
+				Name: "errors", Prometheus: &v1beta1.PrometheusSource{Query: "errors"}, Threshold: &v1beta1.Threshold{Max: &ten},
 			}}},
 			KeepFailed: &metav1.Duration{},
 		},

@@ -79,7 +79,7 @@ type pass struct {
 	seen    Observation
 	now     time.Time
 	status  v1beta1.CanaryStatus
-	release *v1beta1.Release // status.Release; nil without one
+	release *v1beta1.ReleaseProgress // status.Release; nil without one
 	// command is the verb to carry out in this pass; why is what the person gave as the reason.
 	command, why, by string
 	urgent           bool

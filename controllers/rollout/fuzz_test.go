@@ -72,7 +72,7 @@ func nonsense(r *rand.Rand) Input {
 	s.Weight = int32(r.IntN(300) - 100)
 	hashes := []string{"a", "b", Revision("t1", 1), Revision("t1", 2), ""}
 	if r.IntN(5) > 0 {
-		s.Release = &v1beta1.Release{
+		s.Release = &v1beta1.ReleaseProgress{
 			Revision: pick(r, hashes...), Stable: pick(r, hashes...), Attempt: int64(r.IntN(4) - 1), StepIndex: int32(r.IntN(9) - 4),
 			ConfirmedAt: at(), SettleUntil: at(), StageSince: at(), ReadyDeadline: second(), KeepUntil: second(), FinishedAt: second(),
 			Approved: r.IntN(2) == 0, Expedited: r.IntN(4) == 0, Paused: r.IntN(4) == 0, Needed: int32(r.IntN(5) - 1),

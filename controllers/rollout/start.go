@@ -25,7 +25,7 @@ func (p *pass) begin(stable ReplicaSet) {
 		attempt++
 	}
 	steps := Steps(p.in.Canary.Spec.Steps)
-	p.release = &v1beta1.Release{
+	p.release = &v1beta1.ReleaseProgress{
 		Revision:      Revision(p.seen.Target.Template, attempt),
 		Attempt:       attempt,
 		Stable:        stable.Hash,

@@ -67,7 +67,7 @@ func TestASpecThatCannotBeUsedSaysWhatToWrite(t *testing.T) {
 		{"the machine's own time zone", "IANA name such as Europe/Berlin", v1beta1.CanarySpec{Windows: []v1beta1.Window{window("0 9 * * *", time.Hour, "Local")}}},
 		{"a window of no length", "at least 1m", v1beta1.CanarySpec{Windows: []v1beta1.Window{window("0 9 * * *", 0, "")}}},
 		{"a template with an unknown field", "Pod", v1beta1.CanarySpec{Analysis: &v1beta1.Analysis{Metrics: []v1beta1.Metric{{
-			Name: "orders", Prometheus: &v1beta1.PrometheusQuery{Query: "up{pod=~\"{{.Pod}}\"}"}, Tolerance: &v1beta1.Tolerance{Relative: relative},
+			Name: "orders", Prometheus: &v1beta1.PrometheusSource{Query: "up{pod=~\"{{.Pod}}\"}"}, Tolerance: &v1beta1.Tolerance{Relative: relative},
 		}}}}},
 	}
 	for _, tt := range tests {
@@ -83,13 +83,13 @@ func TestASpecThatCannotBeUsedSaysWhatToWrite(t *testing.T) {
 
 func TestOutsideOfTheWindowsAStepWaitsAndAPersonMayGoOn(t *testing.T) {
 	now := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC) // a Saturday
-	canary := func(r v1beta1.Release) *v1beta1.Canary {
+	canary := func(r v1beta1.ReleaseProgress) *v1beta1.Canary {
 		return &v1beta1.Canary{
 			Spec:   v1beta1.CanarySpec{Windows: []v1beta1.Window{window("0 9 * * 1-4", 8*time.Hour, "")}},
 			Status: v1beta1.CanaryStatus{Phase: v1beta1.PhaseStepping, Weight: 25, Release: &r},
 		}
 	}
-	p := begin(Input{Canary: canary(v1beta1.Release{}), Now: now})
+	p := begin(Input{Canary: canary(v1beta1.ReleaseProgress{}), Now: now})
 	if !p.stopped() {
 		t.Fatal("a step is taken on a Saturday")
 	}
@@ -106,7 +106,7 @@ func TestOutsideOfTheWindowsAStepWaitsAndAPersonMayGoOn(t *testing.T) {
 	if want := "Staying at 25 % outside of the release windows; the next one opens at 2026-11-30 09:00 UTC."; message != want {
 		t.Errorf("says %q, want %q", message, want)
 	}
-	for _, r := range []v1beta1.Release{{Approved: true}, {Expedited: true}} {
+	for _, r := range []v1beta1.ReleaseProgress{{Approved: true}, {Expedited: true}} {
 		if p := begin(Input{Canary: canary(r), Now: now}); p.stopped() {
 			t.Errorf("a person's promote does not go through: %+v", r)
 		}

@@ -29,7 +29,7 @@ func release3(at time.Time) *v1beta1.Canary {
 	return &v1beta1.Canary{Status: v1beta1.CanaryStatus{
 		Phase: v1beta1.PhaseStepping, Weight: 25, Step: "2/4",
 		Conditions: []metav1.Condition{{Type: v1beta1.ConditionReady, Reason: "Holding", Message: "Watching 25 %."}},
-		Release: &v1beta1.Release{
+		Release: &v1beta1.ReleaseProgress{
 			Attempt: 1,
 			Metrics: []v1beta1.MetricStatus{{Name: "errors", Verdict: v1beta1.VerdictPass, Message: "0 of 100"}},
 			Journal: []v1beta1.JournalEntry{{Time: metav1.NewTime(at.Add(-3 * time.Second)), Reason: "WeightSet", Message: "The canary is given 25 % of the traffic.", Weight: 25}},

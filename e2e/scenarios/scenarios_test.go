@@ -128,9 +128,9 @@ func (sc *scene) waitWeight(least int32) {
 }
 
 // waitOutcome waits until the attempt ended this way and everything is restored.
-func (sc *scene) waitOutcome(attempt int64, want v1beta1.Outcome) *v1beta1.Release {
+func (sc *scene) waitOutcome(attempt int64, want v1beta1.Outcome) *v1beta1.ReleaseProgress {
 	sc.t.Helper()
-	var r *v1beta1.Release
+	var r *v1beta1.ReleaseProgress
 	sc.waitFor("outcome "+string(want), func(c *v1beta1.Canary) bool {
 		r = c.Status.Release
 		return r != nil && r.Attempt == attempt && r.Outcome == want && r.FinishedAt != nil

@@ -79,7 +79,7 @@ func attached(c v1beta1.Canary) []string {
 	return list
 }
 
-func release(r v1beta1.Release, now time.Time) string {
+func release(r v1beta1.ReleaseProgress, now time.Time) string {
 	text := fmt.Sprintf("attempt %d: %s against %s, started %s ago", r.Attempt, r.Revision, r.Stable, span(now.Sub(r.StartedAt.Time)))
 	switch {
 	case r.Outcome != "" && r.FinishedAt != nil:

@@ -155,7 +155,7 @@ func TestSpanReadsAsPeopleSayIt(t *testing.T) {
 }
 
 func TestSomebodyElsesStatusNeverPanics(t *testing.T) {
-	odd := v1beta1.Canary{Status: v1beta1.CanaryStatus{Weight: 100, Phase: "Odd", Stable: "a", Release: &v1beta1.Release{StepIndex: 7}}}
+	odd := v1beta1.Canary{Status: v1beta1.CanaryStatus{Weight: 100, Phase: "Odd", Stable: "a", Release: &v1beta1.ReleaseProgress{StepIndex: 7}}}
 	for _, phase := range []v1beta1.Phase{"", "Odd", v1beta1.PhaseStarting, v1beta1.PhaseStepping, v1beta1.PhaseRolledBack} {
 		odd.Status.Phase = phase
 		if text := Status(odd, now, Style{}) + Why(odd, now, Style{}); !strings.Contains(text, "attempt 0") {
