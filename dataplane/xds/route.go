@@ -77,7 +77,7 @@ func splitRoutes(e entry, base *routev3.Route, shares []share, prefix string) []
 		if i < len(shares)-1 {
 			key := ""
 			if prefix != "" {
-				key = splitKey(prefix, i)
+				key = splitKey(prefix, i, s.cluster)
 			}
 			route.Match.RuntimeFraction = fraction(parts[i], key)
 		}

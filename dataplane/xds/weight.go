@@ -175,24 +175,33 @@ func cumulative(shares []share) []uint32 {
 
 // weightKeys gives the runtime keys that hold the weights of a rule under release:
 // "<prefix>.<cluster>" for weighted clusters, which is how Envoy composes them, and
-// "<prefix>.<index>" for a split.
+// "<prefix>.<index>.<cluster>" for a split. Divert reads them.
 func weightKeys(rule *graph.Rule, prefix string) map[string]*structpb.Value {
 	shares := sharesOf(rule)
 	keys := map[string]*structpb.Value{}
 	switch formOf(rule, shares, true) {
 	case formWeighted:
 		for _, s := range shares {
-			keys[prefix+"."+s.cluster] = structpb.NewNumberValue(float64(s.weight))
+			keys[weightKey(prefix, s.cluster)] = structpb.NewNumberValue(float64(s.weight))
 		}
 	case formSplit:
 		for i, parts := range cumulative(shares) {
-			keys[splitKey(prefix, i)] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-				"numerator":   structpb.NewNumberValue(float64(parts)),
-				"denominator": structpb.NewStringValue("MILLION"),
-			}})
+			keys[splitKey(prefix, i, shares[i].cluster)] = splitValue(parts)
 		}
 	}
 	return keys
 }
 
-func splitKey(prefix string, i int) string { return prefix + "." + strconv.Itoa(i) }
+func weightKey(prefix, cluster string) string { return prefix + "." + cluster }
+
+func splitKey(prefix string, i int, cluster string) string {
+	return prefix + "." + strconv.Itoa(i) + "." + cluster
+}
+
+// splitValue is a fraction in parts of a million.
+func splitValue(parts uint32) *structpb.Value {
+	return structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+		"numerator":   structpb.NewNumberValue(float64(parts)),
+		"denominator": structpb.NewStringValue("MILLION"),
+	}})
+}
