@@ -4,6 +4,7 @@
 package envoystats
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -139,7 +140,7 @@ func (l *line) say(s said) {
 func (l *line) disconnect() {
 	l.hand.tb.Helper()
 	close(l.messages)
-	if err := <-l.ended; err != io.EOF {
+	if err := <-l.ended; !errors.Is(err, io.EOF) {
 		l.hand.tb.Errorf("the stream ended with %v", err)
 	}
 }
