@@ -98,7 +98,7 @@ func (s *Server) progressed(gateway types.NamespacedName, now *progress) {
 	s.mu.Lock()
 	searching := s.searching[gateway]
 	s.mu.Unlock()
-	s.pace.answered(gateway, s.State(gateway).Answered, time.Now())
+	s.pace.acknowledged.reached(gateway, s.State(gateway).Answered, time.Now())
 	if searching || slices.ContainsFunc(now.refused, func(n Nack) bool { return n.TypeURL == typeURLs[kindRoute] }) {
 		// Not here: whoever publishes may be the one that changed the account.
 		go s.review(gateway)

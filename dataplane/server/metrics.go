@@ -18,6 +18,7 @@ var (
 	publishedDesc = prometheus.NewDesc("headgate_gateway_published_version", "Newest version of the configuration.", gatewayLabels, nil)
 	ackedDesc     = prometheus.NewDesc("headgate_gateway_acknowledged_version", "Newest version that every connected proxy has acknowledged completely; 0 when none is connected.", gatewayLabels, nil)
 	answeredDesc  = prometheus.NewDesc("headgate_gateway_answered_version", "Newest version of which every connected proxy has acknowledged all that no proxy refused; 0 when none is connected.", gatewayLabels, nil)
+	divertedDesc  = prometheus.NewDesc("headgate_gateway_diversions", "Services that the proxies send nothing to although the configuration says so.", gatewayLabels, nil)
 	refusedDesc   = prometheus.NewDesc("headgate_gateway_refusals", "Resources that a proxy refuses and keeps the former version of.", gatewayLabels, nil)
 )
 
@@ -29,10 +30,11 @@ func NewCollector(s *Server) prometheus.Collector { return collector{s} }
 
 // Describe lists the metrics.
 func (c collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectedDesc, publishedDesc, ackedDesc, answeredDesc, refusedDesc} {
+	for _, d := range []*prometheus.Desc{connectedDesc, publishedDesc, ackedDesc, answeredDesc, refusedDesc, divertedDesc} {
 		out <- d
 	}
-	c.server.pace.acknowledged.Describe(out)
+	c.server.pace.acknowledged.seconds.Describe(out)
+	c.server.pace.diverted.seconds.Describe(out)
 	c.server.pace.refused.Describe(out)
 }
 
@@ -52,10 +54,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			{ackedDesc, float64(state.Acked)},
 			{answeredDesc, float64(state.Answered)},
 			{refusedDesc, float64(len(state.Refused))},
+			{divertedDesc, float64(c.server.diversionsOf(key))},
 		} {
 			out <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, m.value, key.Namespace, key.Name)
 		}
 	}
-	c.server.pace.acknowledged.Collect(out)
+	c.server.pace.acknowledged.seconds.Collect(out)
+	c.server.pace.diverted.seconds.Collect(out)
 	c.server.pace.refused.Collect(out)
 }

@@ -37,6 +37,7 @@ func TestAScrapeSaysHowFarTheProxiesAre(t *testing.T) {
 	for name, want := range map[string]float64{
 		"headgate_gateway_proxies_connected": 0, "headgate_gateway_published_version": float64(version),
 		"headgate_gateway_acknowledged_version": 0, "headgate_gateway_answered_version": 0, "headgate_gateway_refusals": 0,
+		"headgate_gateway_diversions": 0,
 	} {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v (there: %v), want %v", name, value, ok, want)

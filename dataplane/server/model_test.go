@@ -53,12 +53,18 @@ type model struct {
 	// did not see their runtime keys cannot keep them, and their baseline is safe.
 	excused map[string]*resource
 	taken   func(*response)
-	log     []string
+	// layers are the runtime layers it is started with.
+	layers []string
+	log    []string
 }
 
-func newModel(t *testing.T) *model {
+func newModel(t *testing.T, layers ...string) *model {
+	if len(layers) == 0 {
+		layers = []string{"weights"}
+	}
 	m := &model{
-		t: t, store: map[string]*resource{}, now: time.Unix(1000, 0),
+		layers: layers,
+		t:      t, store: map[string]*resource{}, now: time.Unix(1000, 0),
 		clusters: map[string]*resource{}, endpoints: map[string]*resource{}, listeners: map[string]*resource{}, routes: map[string]*resource{}, runtimes: map[string]*resource{},
 		warm: map[string]bool{}, asked: map[kind]map[string]bool{},
 		refuses: func(*resource) bool { return false }, silent: map[string]bool{}, unknown: map[string]bool{},
@@ -93,8 +99,10 @@ func (m *model) connect() {
 		}
 		return versions
 	}
-	m.asked[kindRuntime]["weights"] = true
-	m.ask(request{kind: kindRuntime, subscribe: []string{"weights"}, initial: initial(m.runtimes)})
+	for _, name := range m.layers {
+		m.asked[kindRuntime][name] = true
+	}
+	m.ask(request{kind: kindRuntime, subscribe: m.layers, initial: initial(m.runtimes)})
 	m.ask(request{kind: kindCluster, initial: initial(m.clusters)})
 	if len(m.asked[kindEndpoints]) > 0 {
 		m.ask(request{
@@ -304,12 +312,22 @@ func (m *model) check() {
 			continue
 		}
 		for _, key := range keysOf(table) {
-			if m.runtimes["weights"] == nil || m.runtimes["weights"].message.Layer.Fields[key] == nil {
+			if !m.reads(key) {
 				m.t.Fatalf("route table %s reads the runtime key %s, which the proxy has not\n%s",
 					table.name, key, strings.Join(m.log, "\n"))
 			}
 		}
 	}
+}
+
+// reads tells whether the proxy has a runtime key.
+func (m *model) reads(key string) bool {
+	for _, layer := range m.runtimes {
+		if layer.message.GetLayer().GetFields()[key] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // settle lets everything under way arrive.

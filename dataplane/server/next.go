@@ -9,10 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // next gives the next response, or nil when there is nothing to send now; then
@@ -52,7 +48,7 @@ func (s *session) nextNamed(k kind, now time.Time) *response {
 			return nil
 		}
 		if k == kindRuntime && !s.routesKnown(true) {
-			want = mergedRuntime(want, sub.last[name])
+			want = mergedRuntime(want, sub.last[name], s.diversions)
 		}
 		if sub.force[name] || sub.last[name] == nil || sub.last[name].version != want.version {
 			return s.issue(k, []*resource{want}, nil)
@@ -411,28 +407,3 @@ func (s *session) issue(k kind, resources []*resource, removed []string) *respon
 }
 
 func nonceString(n uint64) string { return strconv.FormatUint(n, 10) }
-
-// mergedRuntime adds to the published keys of a layer those the proxy still has.
-func mergedRuntime(want, last *resource) *resource {
-	if last == nil || last.message == nil {
-		return want
-	}
-	merged := proto.Clone(want.message).(*runtimev3.Runtime)
-	added := false
-	for key, value := range last.message.GetLayer().GetFields() {
-		if _, ok := merged.GetLayer().GetFields()[key]; ok {
-			continue
-		}
-		if merged.Layer.Fields == nil {
-			merged.Layer.Fields = map[string]*structpb.Value{}
-		}
-		merged.Layer.Fields[key] = value
-		added = true
-	}
-	if !added {
-		return want
-	}
-	r := newResource(kindRuntime, want.name, merged, want.since)
-	r.base = want
-	return r
-}

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"sync/atomic"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -65,7 +66,8 @@ func kindOf(typeURL string) (kind, bool) {
 	return kind(i), i >= 0
 }
 
-// resource is one content of one named resource. It is not changed once made.
+// resource is one content of one named resource. It is not changed once made, but for what it remembers
+// in diverted.
 type resource struct {
 	kind    kind
 	name    string
@@ -76,6 +78,8 @@ type resource struct {
 	source proto.Message
 	// message is kept for Runtimes only, whose keys are merged.
 	message *runtimev3.Runtime
+	// diverted is the form that proxies get while something in it is diverted.
+	diverted atomic.Pointer[diverted]
 	// refs are what it refers to: clusters of a route table or a filter, upstreams of a
 	// mix, filters and clusters of a listener, secrets of a cluster.
 	refs []ref

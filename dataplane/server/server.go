@@ -37,8 +37,6 @@ type Options struct {
 	// Notify is called, never concurrently, after State of a gateway changed. It
 	// must not block. Nil means nobody asks.
 	Notify func(gateway types.NamespacedName)
-	// Measurements takes what the proxies measure; nil refuses it.
-	Measurements Measurements
 }
 
 // Nack is a refusal of a proxy that is still in force.
@@ -87,6 +85,8 @@ type Server struct {
 	heldBack  map[types.NamespacedName]heldBack
 	// isolations is guarded by publishing.
 	isolations map[types.NamespacedName]isolations
+	// diversions are guarded by mu. Streams begin with them.
+	diversions *diversions
 
 	endpoints endpointStore
 	notifying sync.Mutex
@@ -103,6 +103,7 @@ func New(options Options) *Server {
 		searching:  map[types.NamespacedName]bool{},
 		heldBack:   map[types.NamespacedName]heldBack{},
 		isolations: map[types.NamespacedName]isolations{},
+		diversions: &diversions{},
 		endpoints:  endpointStore{byCluster: map[string]*resource{}},
 		pace:       newPace(),
 	}

@@ -44,6 +44,9 @@ type session struct {
 	nonce    uint64
 	// warming are the clusters sent and not yet known to be usable.
 	warming map[string]warming
+	// diversions are those the proxy has to keep to, keptTo is the generation that it is known to.
+	diversions *diversions
+	keptTo     uint64
 	// pending is, for each published resource that the proxy does not have, the first
 	// publish version that asked for another than it has.
 	pending map[ref]uint64
@@ -101,10 +104,10 @@ type warming struct {
 
 func newSession(endpoints func(string) *resource) *session {
 	s := &session{
-		endpoints: endpoints,
-		inflight:  map[string]*response{},
-		warming:   map[string]warming{},
-		pending:   map[ref]uint64{},
+		endpoints: endpoints, diversions: &diversions{},
+		inflight: map[string]*response{},
+		warming:  map[string]warming{},
+		pending:  map[ref]uint64{},
 	}
 	for k := range s.types {
 		s.types[k] = subscription{
@@ -148,7 +151,7 @@ func (s *session) withdraw() {
 // wants records since when the proxy lacks a resource of the target, or that it lacks none.
 func (s *session) wants(r ref, since uint64) {
 	sub := &s.types[r.kind]
-	want := s.target.resources[r.kind].get(r.name)
+	want := s.target.resources[r.kind].get(r.name).divertedBy(s.diversions)
 	for _, have := range []map[string]*resource{sub.held, sub.last} {
 		// Brought along by the proxy, and now known.
 		if was := have[r.name]; was != nil && was.opaque && want != nil && was.version == want.version {
@@ -218,7 +221,7 @@ func (s *session) wanted(k kind, name string) *resource {
 		return nil
 	}
 	if r := s.target.resources[k].get(name); r != nil || k != kindRuntime {
-		return r
+		return r.divertedBy(s.diversions)
 	}
 	// A proxy waits for each runtime layer it was started with, also for one this
 	// server does not know.

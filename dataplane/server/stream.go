@@ -32,6 +32,8 @@ type stream struct {
 	// progress is what State reads. onProgress is called after it changed.
 	progress   atomic.Pointer[progress]
 	onProgress func(*progress)
+	// onDiverted is called after the proxy was found to keep to newer diversions.
+	onDiverted func()
 	// onRefusal is called when the proxy refused a response.
 	onRefusal func()
 	log       logr.Logger
@@ -40,8 +42,11 @@ type stream struct {
 type progress struct {
 	acked, answered uint64
 	refused         []Nack
+	// diverted is the generation of the diversions that the proxy keeps to.
+	diverted uint64
 }
 
+// equal compares what State tells.
 func (p *progress) equal(o *progress) bool {
 	return p.acked == o.acked && p.answered == o.answered && slices.Equal(p.refused, o.refused)
 }
@@ -50,7 +55,7 @@ func (p *progress) equal(o *progress) bool {
 func (st *stream) do(change func(*session)) {
 	st.mu.Lock()
 	change(st.session)
-	now := &progress{refused: st.session.refusals()}
+	now := &progress{refused: st.session.refusals(), diverted: st.session.divertedTo()}
 	now.acked, now.answered = st.session.acked()
 	before := st.progress.Swap(now)
 	st.mu.Unlock()
@@ -60,6 +65,9 @@ func (st *stream) do(change func(*session)) {
 	}
 	if before == nil || !before.equal(now) {
 		st.onProgress(now)
+	}
+	if before != nil && before.diverted != now.diverted {
+		st.onDiverted()
 	}
 }
 
@@ -121,6 +129,7 @@ func (s *Server) attach(gateway types.NamespacedName, node string) *stream {
 		session:    newSession(s.endpoints.get),
 		wake:       make(chan struct{}, 1),
 		onProgress: func(now *progress) { s.progressed(gateway, now) },
+		onDiverted: func() { s.divertAnswered(gateway) },
 		onRefusal:  func() { s.pace.refused.WithLabelValues(gateway.Namespace, gateway.Name).Inc() },
 		log:        s.options.Log.WithValues("gateway", gateway, "node", node),
 	}
@@ -128,6 +137,7 @@ func (s *Server) attach(gateway types.NamespacedName, node string) *stream {
 	s.publishing.Lock()
 	s.mu.Lock()
 	present := s.targets[gateway]
+	st.session.diversions = s.diversions
 	if s.streams[gateway] == nil {
 		s.streams[gateway] = map[*stream]bool{}
 	}
@@ -150,6 +160,7 @@ func (s *Server) detach(gateway types.NamespacedName, st *stream) {
 		s.pace.deserted(gateway)
 	}
 	s.mu.Unlock()
+	s.divertAnswered(gateway)
 	st.log.Info("A proxy disconnected")
 	s.notify(gateway)
 }

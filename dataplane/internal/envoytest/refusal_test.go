@@ -79,7 +79,14 @@ func TestARefusalHarmsOnlyItself(t *testing.T) {
 }
 
 // nacks is headgate_gateway_nacks_total of all Gateways.
-func nacks(t *testing.T, s *server.Server) (sum float64) {
+func nacks(t *testing.T, s *server.Server) float64 {
+	t.Helper()
+	sum, _ := measured(t, s, "headgate_gateway_nacks_total")
+	return sum
+}
+
+// measured is the sum of a counter or a histogram over all Gateways, and how often a histogram was added to.
+func measured(t testing.TB, s *server.Server, name string) (sum float64, count uint64) {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(server.NewCollector(s))
@@ -88,11 +95,12 @@ func nacks(t *testing.T, s *server.Server) (sum float64) {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "headgate_gateway_nacks_total" {
+		if f.GetName() == name {
 			for _, m := range f.Metric {
-				sum += m.Counter.GetValue()
+				sum += m.Counter.GetValue() + m.Histogram.GetSampleSum()
+				count += m.Histogram.GetSampleCount()
 			}
 		}
 	}
-	return sum
+	return sum, count
 }
