@@ -6,12 +6,10 @@ package prometheus
 import (
 	"context"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/prometheus/common/model"
 
@@ -49,23 +47,19 @@ var serversFault = []string{
 	"envoy_cluster_grpc_13", "envoy_cluster_grpc_14", "envoy_cluster_grpc_15",
 }
 
-// lookback is how far before From samples are asked for, to find the last one at
-// or before it: more than the usual intervals of scraping.
-const lookback = 2*time.Minute + 5*time.Second
-
 // counts asks for the raw samples of both arms at once and adds up by how much
 // the counters rose. It never asks for rate() or increase(): those extrapolate to
 // the ends of their window, and a sum of extrapolated counts is not a count.
 func (s *Source) counts(ctx context.Context, q analysis.Query) (stable, canary analysis.Sample, problem *analysis.Problem) {
-	value, problem := s.query(ctx, s.address, countsQuery(q), q.To)
+	value, problem := s.ask(ctx, q, countsQuery(q))
 	if problem != nil {
 		return stable, canary, problem
 	}
 	matrix, ok := value.(model.Matrix)
 	if !ok {
-		return stable, canary, incomplete(s.address, fmt.Sprintf("it is a %T, not a range of samples", value))
+		return stable, canary, incomplete(s.addressOf(q), fmt.Sprintf("it is a %T, not a range of samples", value))
 	}
-	rises := riseOf(matrix, q.From, q.To)
+	rises := riseOf(matrix, q.From, q.To, proxies, beginnings(proxies, matrix))
 	sampleOf := answersOf
 	if q.Kind == analysis.KindHistogram {
 		sampleOf = timesOf
@@ -73,6 +67,14 @@ func (s *Source) counts(ctx context.Context, q analysis.Query) (stable, canary a
 	stable = sampleOf(rises, q.Subject.Namespace, q.Subject.StableVersion)
 	canary = sampleOf(rises, q.Subject.Namespace, q.Subject.CanaryVersion)
 	return stable, canary, nil
+}
+
+// proxies groups the counters of proxies: those of one cluster are reset together.
+var proxies = grouping{
+	reset: func(m model.Metric) target { return without(m, model.MetricNameLabel, classLabel, model.BucketLabel) },
+	origin: func(m model.Metric) target {
+		return without(m, model.MetricNameLabel, classLabel, model.BucketLabel, clusterLabel, namespaceLabel, serviceLabel, portLabel)
+	},
 }
 
 func countsQuery(q analysis.Query) string {
@@ -193,30 +195,7 @@ func ofClass(r rise) analysis.Sample {
 func bucketOf(r rise) analysis.Bucket {
 	le, err := strconv.ParseFloat(string(r.metric[model.BucketLabel]), 64)
 	if err != nil {
-		return analysis.Bucket{Le: math.NaN()}
+		return analysis.Bucket{Le: -1}
 	}
 	return analysis.Bucket{Le: le / 1000, Count: r.by}
-}
-
-// histogram puts the buckets of one proxy and cluster in order. Without the
-// bucket +Inf it is not known how many requests there were: it is left out.
-func histogram(buckets []analysis.Bucket) analysis.Sample {
-	buckets = slices.DeleteFunc(buckets, func(b analysis.Bucket) bool { return math.IsNaN(b.Le) })
-	slices.SortFunc(buckets, func(a, b analysis.Bucket) int {
-		switch {
-		case a.Le < b.Le:
-			return -1
-		case a.Le > b.Le:
-			return 1
-		}
-		return 0
-	})
-	n := len(buckets)
-	if n == 0 || !math.IsInf(buckets[n-1].Le, 1) {
-		return analysis.Sample{}
-	}
-	for i := 1; i < n; i++ {
-		buckets[i].Count = max(buckets[i].Count, buckets[i-1].Count)
-	}
-	return analysis.Sample{Requests: buckets[n-1].Count, Buckets: buckets}
 }

@@ -4,31 +4,25 @@
 package prometheus
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
-	"syscall"
 	"time"
 
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/connection"
 	"headgate.dev/headgate/api/v1beta1"
 )
-
-var errTooLarge = errors.New("the answer is too large")
 
 func problem(reason, format string, args ...any) *analysis.Problem {
 	return &analysis.Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-func invalid(sentence string) *analysis.Problem {
-	return problem(v1beta1.ReasonInvalidSpec, "%s", sentence)
+func invalid(format string, args ...any) *analysis.Problem {
+	return problem(v1beta1.ReasonInvalidSpec, format, args...)
 }
 
 func notConfigured() *analysis.Problem {
@@ -38,17 +32,42 @@ func notConfigured() *analysis.Problem {
 
 func noSeries(arm analysis.Arm, query string) *analysis.Problem {
 	return problem(v1beta1.ReasonNoSeries,
-		"the query for %s matched no series; run it in Prometheus, or append \"or vector(0)\" if nothing means 0: %s", arm, short(query))
+		"the query for %s matched no series; run it in Prometheus, or append \"or vector(0)\" if nothing means 0: %s", arm, connection.Short(query))
 }
 
 func severalSeries(arm analysis.Arm, n int, query string) *analysis.Problem {
 	return problem(v1beta1.ReasonSeveralSeries,
-		"the query for %s gave %d numbers instead of one; aggregate them, for example with sum(…): %s", arm, n, short(query))
+		"the query for %s gave %d numbers instead of one; aggregate them, for example with sum(…): %s", arm, n, connection.Short(query))
 }
 
 func notANumber(arm analysis.Arm, v float64, query string) *analysis.Problem {
 	return problem(v1beta1.ReasonNotANumber,
-		"the query for %s gave %v, as a division by zero does where there is no traffic: %s", arm, v, short(query))
+		"the query for %s gave %v, as a division by zero does where there is no traffic: %s", arm, v, connection.Short(query))
+}
+
+func noCounter(arm analysis.Arm, selector string) *analysis.Problem {
+	return problem(v1beta1.ReasonNoSeries,
+		"%s has no series of %s: check the labels, and whether its pods are scraped", arm, connection.Short(selector))
+}
+
+func badUnknown(selector string) *analysis.Problem {
+	return problem(v1beta1.ReasonNoSeries,
+		"no version has a series of the bad counter %s, so none can be told from a misspelled one: let the app create it with the value 0, or count by a label of the total counter", connection.Short(selector))
+}
+
+func noLabel(name, label string) *analysis.Problem {
+	return problem(v1beta1.ReasonNoSeries,
+		"no series of %s carries the label %s that counters.bad asks for: nothing would ever be bad; check the name of the label", name, label)
+}
+
+func moreBadThanAll(arm analysis.Arm, bad, total float64) *analysis.Problem {
+	return problem(v1beta1.ReasonUnusableAnswer,
+		"of %s the bad counter rose by %v and the total by only %v: counters.total must count the bad requests too", arm, bad, total)
+}
+
+func notHistogram(selector string) *analysis.Problem {
+	return problem(v1beta1.ReasonUnusableAnswer,
+		"%s is no histogram: its series are neither native nor do they have the label le, as those ending in _bucket do", connection.Short(selector))
 }
 
 func wrongShape(arm analysis.Arm, what, instead string) *analysis.Problem {
@@ -56,11 +75,11 @@ func wrongShape(arm analysis.Arm, what, instead string) *analysis.Problem {
 }
 
 func incomplete(address, warnings string) *analysis.Problem {
-	return problem(v1beta1.ReasonUnusableAnswer, "%s warns about its answer: %s", redacted(address), short(warnings))
+	return problem(v1beta1.ReasonUnusableAnswer, "%s warns about its answer: %s", connection.Redacted(address), connection.Short(warnings))
 }
 
 func notPrometheus(f failure) *analysis.Problem {
-	return problem(v1beta1.ReasonSourceNotFound, "what answers at %s is not Prometheus (%s)", redacted(f.address), contentType(f))
+	return problem(v1beta1.ReasonSourceNotFound, "what answers at %s is not Prometheus (%s)", connection.Redacted(f.address), contentType(f))
 }
 
 // failure is what is known of a query that was not answered.
@@ -77,27 +96,22 @@ type failure struct {
 // explain says what went wrong and what to do, without repeating the body of a
 // response from an address a user wrote.
 func explain(err error, f failure) *analysis.Problem {
-	at := redacted(f.address)
-	switch {
-	case errors.Is(err, errTooLarge):
+	at := connection.Redacted(f.address)
+	if connection.IsTooLarge(err) {
 		return problem(v1beta1.ReasonUnusableAnswer,
 			"%s gave an answer of more than %d MiB: aggregate more in the query", at, maxAnswer>>20)
-	case errors.Is(f.expired, context.Canceled):
-		return problem(v1beta1.ReasonSourceUnavailable, "the query to %s was stopped", at)
-	case f.expired != nil || isTimeout(err):
-		return problem(v1beta1.ReasonQueryTimedOut, "%s did not answer within %s", at, f.timeout)
 	}
-	if apiErr := new(promv1.Error); errors.As(err, &apiErr) {
+	if apiErr := new(promv1.Error); f.status != 0 && f.expired == nil && errors.As(err, &apiErr) {
 		return explainAnswer(apiErr, at, f)
 	}
 	switch {
-	case f.status/100 == 2 && strings.Contains(err.Error(), `unexpected value type "string"`):
+	case f.expired != nil || f.status/100 != 2:
+		return connection.Explain(err, connection.Failure{Address: f.address, Timeout: f.timeout, Expired: f.expired})
+	case strings.Contains(err.Error(), `unexpected value type "string"`):
 		// The client of the API does not know this type of result.
-		return problem(v1beta1.ReasonUnusableAnswer, "the query gave a text instead of one number: %s", short(f.query))
-	case f.status/100 == 2:
-		return notPrometheus(f)
+		return problem(v1beta1.ReasonUnusableAnswer, "the query gave a text instead of one number: %s", connection.Short(f.query))
 	}
-	return explainConnection(err, at)
+	return notPrometheus(f)
 }
 
 // explainAnswer is for responses that are not a result.
@@ -105,7 +119,7 @@ func explainAnswer(err *promv1.Error, at string, f failure) *analysis.Problem {
 	switch {
 	case f.status/100 == 2 && strings.Contains(err.Msg, `unexpected value type "string"`):
 		// The client of the API does not know this type of result.
-		return problem(v1beta1.ReasonUnusableAnswer, "the query gave a text instead of one number: %s", short(f.query))
+		return problem(v1beta1.ReasonUnusableAnswer, "the query gave a text instead of one number: %s", connection.Short(f.query))
 	case f.status/100 == 2:
 		return notPrometheus(f)
 	case f.status == http.StatusUnauthorized:
@@ -118,64 +132,21 @@ func explainAnswer(err *promv1.Error, at string, f failure) *analysis.Problem {
 	case f.status == http.StatusTooManyRequests:
 		return problem(v1beta1.ReasonSourceUnavailable, "%s is asked too often (HTTP 429): write a longer analysis.interval", at)
 	case strings.Contains(err.Detail, `"errorType":"timeout"`) || err.Type == promv1.ErrTimeout:
-		return problem(v1beta1.ReasonQueryTimedOut, "%s took too long to evaluate the query: %s", at, short(f.query))
+		return problem(v1beta1.ReasonQueryTimedOut, "%s took too long to evaluate the query: %s", at, connection.Short(f.query))
 	case strings.Contains(err.Detail, "HTTP request to an HTTPS server"):
 		return problem(v1beta1.ReasonSourceUnavailable, "%s speaks HTTPS: write https:// in the address", at)
 	case f.status == http.StatusBadRequest && err.Type == promv1.ErrBadData:
-		return problem(v1beta1.ReasonQueryRejected, "Prometheus does not understand the query (%s): %s", short(err.Msg), short(f.query))
+		return problem(v1beta1.ReasonQueryRejected, "Prometheus does not understand the query (%s): %s", connection.Short(err.Msg), connection.Short(f.query))
 	case f.status == http.StatusUnprocessableEntity:
-		return problem(v1beta1.ReasonQueryRejected, "Prometheus cannot evaluate the query (%s): %s", short(err.Msg), short(f.query))
+		return problem(v1beta1.ReasonQueryRejected, "Prometheus cannot evaluate the query (%s): %s", connection.Short(err.Msg), connection.Short(f.query))
 	default:
 		return problem(v1beta1.ReasonSourceUnavailable, "%s answered HTTP %d", at, f.status)
 	}
-}
-
-// explainConnection is for addresses from which nothing came.
-func explainConnection(err error, at string) *analysis.Problem {
-	if wrapped := new(url.Error); errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	var dns *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return problem(v1beta1.ReasonSourceUnavailable, "the name %s of %s is not known here: check the address", dns.Name, at)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return problem(v1beta1.ReasonSourceUnavailable, "nothing listens at %s: check the address, and whether Prometheus runs", at)
-	case errors.As(err, &certificate):
-		return problem(v1beta1.ReasonSourceUnavailable, "the certificate of %s is not trusted: %v", at, certificate.Err)
-	case errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return problem(v1beta1.ReasonSourceUnavailable, "%s does not speak HTTPS: write http:// in the address", at)
-	default:
-		return problem(v1beta1.ReasonSourceUnavailable, "%s cannot be reached: %s", at, short(err.Error()))
-	}
-}
-
-func isTimeout(err error) bool {
-	var netErr net.Error
-	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
 func contentType(f failure) string {
 	if f.contentType == "" {
 		return fmt.Sprintf("HTTP %d without a content type", f.status)
 	}
-	return fmt.Sprintf("HTTP %d, %s", f.status, short(f.contentType))
-}
-
-func redacted(address string) string {
-	if u, err := url.Parse(address); err == nil {
-		return u.Redacted()
-	}
-	return "the address"
-}
-
-// short bounds what others wrote, for a status message.
-func short(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	const most = 200
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
+	return fmt.Sprintf("HTTP %d, %s", f.status, connection.Short(f.contentType))
 }

@@ -2,14 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package prometheus answers the queries of an analysis from a server that speaks
-// the Prometheus HTTP API: the metrics of the gateway from raw counters of its
-// proxies, and numbers from queries of the user's own.
+// the Prometheus HTTP API: one number from a query, requests and bad requests from counters,
+// and latencies from histograms. Counters and histograms are read as raw samples:
+// rate() and increase() extrapolate, and a sum of extrapolated counts is not a count.
 package prometheus
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -21,6 +21,8 @@ import (
 	"github.com/prometheus/common/model"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/connection"
+	"headgate.dev/headgate/api/v1beta1"
 )
 
 // Options say which server is asked, and how.
@@ -28,17 +30,14 @@ type Options struct {
 	// Address of the server, for example http://prometheus.monitoring:9090. Empty:
 	// metrics without an address of their own get the problem SourceNotConfigured.
 	Address string
-	// Timeout of one request. Default 10 seconds.
-	Timeout time.Duration
-	// Transport carries the requests. Default: the usual one, with its own pool.
-	Transport http.RoundTripper
+	// Connections makes the clients. Required.
+	Connections *connection.Pool
 }
 
 // Source asks Prometheus. Its methods may be called from several goroutines.
 type Source struct {
-	address   string
-	timeout   time.Duration
-	transport http.RoundTripper
+	address     string
+	connections *connection.Pool
 }
 
 // New checks the address. The error is a sentence that says what to write instead.
@@ -49,29 +48,25 @@ func New(o Options) (*Source, error) {
 			return nil, fmt.Errorf("%q is not the address of a Prometheus: write http://prometheus.monitoring:9090", o.Address)
 		}
 	}
-	s := &Source{address: o.Address, timeout: o.Timeout, transport: o.Transport}
-	if s.timeout <= 0 {
-		s.timeout = 10 * time.Second
-	}
-	if s.transport == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.ResponseHeaderTimeout = s.timeout
-		s.transport = t
-	}
-	return s, nil
+	return &Source{address: o.Address, connections: o.Connections}, nil
 }
 
-// Ask answers one query within the source's timeout. What goes wrong is in the
+// Ask answers one query within the time-out of the metric. What goes wrong is in the
 // answer's Problem, which is a sentence for the user.
 func (s *Source) Ask(ctx context.Context, q analysis.Query) analysis.Measurement {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	p := settings(q)
+	ctx, cancel := context.WithTimeout(ctx, connection.Timeout(p.Connection))
 	defer cancel()
 	m := analysis.Measurement{Metric: q.Metric.Name, Kind: q.Kind, From: q.From, To: q.To, Asked: q.Asked}
-	switch q.Kind {
-	case analysis.KindScalar:
-		m.Stable, m.Canary, m.Problem = s.scalars(ctx, q)
-	default:
+	switch {
+	case q.Metric.Gateway != "":
 		m.Stable, m.Canary, m.Problem = s.counts(ctx, q)
+	case p.Counters != nil:
+		m.Stable, m.Canary, m.Problem = s.counters(ctx, q)
+	case p.Histogram != "":
+		m.Stable, m.Canary, m.Problem = s.histograms(ctx, q)
+	default:
+		m.Stable, m.Canary, m.Problem = s.scalars(ctx, q)
 	}
 	if m.Problem != nil {
 		m.Stable, m.Canary = analysis.Sample{}, analysis.Sample{}
@@ -79,35 +74,48 @@ func (s *Source) Ask(ctx context.Context, q analysis.Query) analysis.Measurement
 	return m
 }
 
+// settings are what the metric says about its source.
+func settings(q analysis.Query) v1beta1.PrometheusSource {
+	if q.Metric.Prometheus == nil {
+		return v1beta1.PrometheusSource{}
+	}
+	return *q.Metric.Prometheus
+}
+
+func (s *Source) addressOf(q analysis.Query) string {
+	if own := settings(q).Address; own != "" {
+		return own
+	}
+	return s.address
+}
+
 // scalars asks the user's query for the canary and, where it is compared with
 // stable, for stable.
 func (s *Source) scalars(ctx context.Context, q analysis.Query) (stable, canary analysis.Sample, problem *analysis.Problem) {
-	if q.Metric.Prometheus == nil {
-		return stable, canary, invalid("the metric has no query: write prometheus: {query: …}")
+	if q.Asks(analysis.Canary) {
+		if canary, problem = s.scalar(ctx, q, analysis.Canary); problem != nil {
+			return stable, canary, problem
+		}
 	}
-	if canary, problem = s.scalar(ctx, q, analysis.Canary); problem != nil {
-		return stable, canary, problem
-	}
-	if q.Metric.Tolerance != nil {
+	if q.Asks(analysis.Stable) {
 		stable, problem = s.scalar(ctx, q, analysis.Stable)
 	}
 	return stable, canary, problem
 }
 
 func (s *Source) scalar(ctx context.Context, q analysis.Query, arm analysis.Arm) (analysis.Sample, *analysis.Problem) {
-	text := q.Metric.Prometheus.Query
-	if arm == analysis.Stable && q.Metric.Prometheus.StableQuery != "" {
-		text = q.Metric.Prometheus.StableQuery
+	text := settings(q).Query
+	if own := settings(q).StableQuery; arm == analysis.Stable && own != "" {
+		text = own
 	}
-	query, err := analysis.Render(text, analysis.FieldsFor(q, arm))
-	if err != nil {
-		return analysis.Sample{}, invalid(err.Error())
+	query, err := analysis.Render(text, analysis.FieldsFor(q, arm), nil)
+	switch {
+	case err != nil:
+		return analysis.Sample{}, invalid("the query cannot be asked: %v", err)
+	case strings.TrimSpace(query) == "":
+		return analysis.Sample{}, invalid("the metric has no query: write prometheus: {query: …}")
 	}
-	address := q.Metric.Prometheus.Address
-	if address == "" {
-		address = s.address
-	}
-	value, problem := s.query(ctx, address, query, q.To)
+	value, problem := s.ask(ctx, q, query)
 	if problem != nil {
 		return analysis.Sample{}, problem
 	}
@@ -145,20 +153,57 @@ func soleNumber(value model.Value, arm analysis.Arm, query string) (float64, *an
 	return v, nil
 }
 
-// query asks one instant query.
-func (s *Source) query(ctx context.Context, address, query string, at time.Time) (model.Value, *analysis.Problem) {
+// lookback is how far before From samples are asked for, to find the last one at
+// or before it: more than the usual intervals of scraping.
+const lookback = 2*time.Minute + 5*time.Second
+
+// samples asks for the raw samples of a selector for an arm, so far back that the
+// last one before From is among them. The selector is also given as it was asked.
+func (s *Source) samples(ctx context.Context, q analysis.Query, arm analysis.Arm, selector string) (model.Matrix, string, *analysis.Problem) {
+	text, err := analysis.Render(selector, analysis.FieldsFor(q, arm), nil)
+	if err != nil {
+		return nil, "", invalid("the selector cannot be asked: %v", err)
+	}
+	if _, err := analysis.ParseSelector(text); err != nil {
+		return nil, "", invalid("%v", err)
+	}
+	value, problem := s.ask(ctx, q, fmt.Sprintf("%s[%dms]", strings.TrimSpace(text), (q.To.Sub(q.From)+lookback).Milliseconds()))
+	if problem != nil {
+		return nil, "", problem
+	}
+	matrix, ok := value.(model.Matrix)
+	if !ok {
+		return nil, "", incomplete(s.addressOf(q), fmt.Sprintf("it is a %T, not a range of samples", value))
+	}
+	return matrix, text, nil
+}
+
+// maxAnswer bounds an answer in bytes, so that no address a user writes can fill
+// the operator's memory.
+const maxAnswer = 64 << 20
+
+// ask asks one instant query.
+func (s *Source) ask(ctx context.Context, q analysis.Query, query string) (model.Value, *analysis.Problem) {
+	address, conn := s.addressOf(q), settings(q).Connection
 	if address == "" {
 		return nil, notConfigured()
 	}
-	seen := &exchange{transport: s.transport}
-	client, err := api.NewClient(api.Config{Address: address, RoundTripper: seen})
-	if err != nil {
-		return nil, invalid(fmt.Sprintf("%q is not the address of a Prometheus: write http://prometheus.monitoring:9090", address))
+	client, problem := s.connections.Client(ctx, q.Subject.Namespace, conn, connection.Use{
+		Limit: maxAnswer, Trusted: settings(q).Address == "",
+	})
+	if problem != nil {
+		return nil, problem
 	}
-	value, warnings, _, err := promv1.NewAPI(client).Query(ctx, query, at, promv1.WithTimeout(s.timeout))
+	seen := &exchange{transport: client.Transport}
+	client.Transport = seen
+	asker, err := api.NewClient(api.Config{Address: address, Client: client})
+	if err != nil {
+		return nil, invalid("%q is not the address of a Prometheus: write http://prometheus.monitoring:9090", connection.Redacted(address))
+	}
+	value, warnings, _, err := promv1.NewAPI(asker).Query(ctx, query, q.To, promv1.WithTimeout(connection.Timeout(conn)))
 	f := failure{
 		address: address, query: query, status: seen.status, contentType: seen.contentType,
-		timeout: s.timeout, expired: ctx.Err(),
+		timeout: connection.Timeout(conn), expired: ctx.Err(),
 	}
 	switch {
 	case err != nil:
@@ -172,10 +217,6 @@ func (s *Source) query(ctx context.Context, address, query string, at time.Time)
 	return value, nil
 }
 
-// maxAnswer bounds an answer in bytes, so that no address a user writes can fill
-// the operator's memory.
-const maxAnswer = 64 << 20
-
 // exchange carries the requests of one query and remembers how it was answered,
 // which the client of the API does not tell.
 type exchange struct {
@@ -186,32 +227,11 @@ type exchange struct {
 
 // RoundTrip implements http.RoundTripper.
 func (e *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
+	e.status, e.contentType = 0, ""
 	resp, err := e.transport.RoundTrip(r)
 	if err != nil {
 		return resp, err
 	}
 	e.status, e.contentType = resp.StatusCode, resp.Header.Get("Content-Type")
-	resp.Body = &bounded{body: resp.Body, left: maxAnswer}
 	return resp, nil
 }
-
-type bounded struct {
-	body io.ReadCloser
-	left int64
-}
-
-// Read implements io.Reader.
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLarge
-	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
-	n, err := b.body.Read(p)
-	b.left -= int64(n)
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *bounded) Close() error { return b.body.Close() }

@@ -100,15 +100,17 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func userQuery(query string) analysis.Query {
+	subject := shop
+	subject.Since = time.Now().Add(-time.Minute)
 	return analysis.Query{
-		Kind: analysis.KindScalar, Subject: shop, From: time.Now().Add(-10 * time.Second), To: time.Now(),
+		Kind: analysis.KindScalar, Subject: subject, From: time.Now().Add(-10 * time.Second), To: time.Now(),
 		Metric: v1beta1.Metric{Name: "m", Prometheus: &v1beta1.PrometheusSource{Query: query}, Threshold: &v1beta1.Threshold{}},
 	}
 }
 
 func askReal(t *testing.T, address string, q analysis.Query) analysis.Measurement {
 	t.Helper()
-	s, err := prometheus.New(prometheus.Options{Address: address})
+	s, err := prometheus.New(prometheus.Options{Address: address, Connections: local(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}

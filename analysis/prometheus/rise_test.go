@@ -79,7 +79,7 @@ func TestRiseOf(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rises := riseOf(tt.matrix, origin.Add(time.Duration(tt.from)*time.Second), origin.Add(time.Duration(tt.to)*time.Second))
+			rises := riseOf(tt.matrix, origin.Add(time.Duration(tt.from)*time.Second), origin.Add(time.Duration(tt.to)*time.Second), proxies, beginnings(proxies, tt.matrix))
 			if got := rises[0].by; got != tt.want {
 				t.Errorf("rose by %v, want %v", got, tt.want)
 			}
@@ -114,7 +114,7 @@ func TestIntervalsAddUp(t *testing.T) {
 		}
 		sum := func(from, to int) float64 {
 			total := 0.0
-			for _, x := range riseOf(matrix, origin.Add(time.Duration(from)*time.Second), origin.Add(time.Duration(to)*time.Second)) {
+			for _, x := range riseOf(matrix, origin.Add(time.Duration(from)*time.Second), origin.Add(time.Duration(to)*time.Second), proxies, beginnings(proxies, matrix)) {
 				total += x.by
 			}
 			return total

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"headgate.dev/headgate/analysis/connection"
 	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/analysis/prometheus"
 	"headgate.dev/headgate/controllers/canary"
@@ -19,7 +20,7 @@ import (
 // addCanary adds the operator half: the reconciler of Canaries and what measures
 // for it.
 func addCanary(ctx context.Context, mgr manager.Manager, o options) error {
-	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress})
+	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress, Connections: connection.New(connection.Options{})})
 	if err != nil {
 		return fmt.Errorf("reading --prometheus-address: %w", err)
 	}
