@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"headgate.dev/headgate/analysis/envoystats"
 	"headgate.dev/headgate/controllers/authority"
 	"headgate.dev/headgate/controllers/gateway"
 	"headgate.dev/headgate/dataplane/graph"
@@ -25,8 +26,8 @@ import (
 )
 
 // addGateway adds the gateway half: the reconcilers and the control plane that
-// proxies connect to. Both run on the leader only.
-func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Logger) error {
+// proxies connect to. Both run on the leader only. What the proxies measure goes to counted.
+func addGateway(ctx context.Context, mgr manager.Manager, o options, counted *envoystats.Store, log logr.Logger) error {
 	direct, err := directClient(mgr)
 	if err != nil {
 		return err
@@ -47,7 +48,9 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, log logr.Lo
 		return fmt.Errorf("--xds-bind-address=%q has no port number", o.xdsAddress)
 	}
 	changes := gateway.NewChanges()
-	xds := server.New(server.Options{Log: log.WithName("xds"), Identity: keeper.Identity, Notify: changes.Notify})
+	xds := server.New(server.Options{
+		Log: log.WithName("xds"), Identity: keeper.Identity, Notify: changes.Notify, Measurements: counted.Serve,
+	})
 	measured := measure.New(time.Now)
 	for _, c := range []prometheus.Collector{server.NewCollector(xds), measured} {
 		if err := metrics.Registry.Register(c); err != nil {

@@ -10,10 +10,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 	_ "time/tzdata" // the image has no time zones; release windows name them
 
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"headgate.dev/headgate/analysis/envoystats"
 )
 
 // version is set by the linker.
@@ -65,7 +68,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if o.gatewayEnabled {
-		if err := addGateway(ctx, mgr, o, log); err != nil {
+		if err := addGateway(ctx, mgr, o, envoystats.New(time.Now), log); err != nil {
 			return err
 		}
 	}

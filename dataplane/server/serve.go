@@ -23,6 +23,9 @@ const (
 	// maxRequest bounds a request in bytes. The largest is the first after a
 	// reconnect, which lists every resource with its version.
 	maxRequest = 16 << 20
+	// maxStreams bounds the streams of one connection; a proxy needs one for its
+	// configuration and one for each kind of measurement.
+	maxStreams = 16
 	// stopWait bounds how long streams may take to end.
 	stopWait = 3 * time.Second
 )
@@ -36,10 +39,12 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	grpcServer := grpc.NewServer(
 		grpc.Creds(expiring{TransportCredentials: credentials.NewTLS(tlsConfig(s.options.Identity)), log: s.options.Log}),
 		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, &service{server: s, stopping: ctx.Done()})
+	s.registerMeasurements(grpcServer, ctx.Done())
 	done := make(chan error, 1)
 	go func() { done <- grpcServer.Serve(lis) }()
 	select {

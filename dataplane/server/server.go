@@ -37,6 +37,8 @@ type Options struct {
 	// Notify is called, never concurrently, after State of a gateway changed. It
 	// must not block. Nil means nobody asks.
 	Notify func(gateway types.NamespacedName)
+	// Measurements takes what the proxies measure; nil refuses it.
+	Measurements Measurements
 }
 
 // Nack is a refusal of a proxy that is still in force.

@@ -46,6 +46,8 @@ type World struct {
 	Port uint32
 	// ProxyIssued is when the certificates of proxies were issued; nil for now.
 	ProxyIssued func() time.Time
+	// Measurements is given to each server that is started.
+	Measurements server.Measurements
 
 	notified chan struct{}
 	stop     context.CancelFunc
@@ -90,6 +92,7 @@ func (w *World) StartServer() {
 			default:
 			}
 		},
+		Measurements: w.Measurements,
 	})
 	listener, err := net.Listen("tcp", Address(w.Port))
 	if err != nil {
