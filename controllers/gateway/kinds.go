@@ -43,12 +43,14 @@ type kind struct {
 	// optional kinds may be missing in a cluster: they come with a channel or a version of
 	// the Gateway API that it need not have. They are watched from when they appear.
 	optional bool
-	// route is set for the kinds of which a pass can read single objects.
-	route graph.RouteKind
+	// route or parent is set for the kinds of which a pass can read single objects.
+	route  graph.RouteKind
+	parent gwv1.Kind
 	// news lets pass the events that the graph depends on.
 	news []predicate.Predicate
-	// put files an object.
-	put func(*graph.Resources, client.Object)
+	// put files an object, drop takes one out. Only kinds of single objects have drop.
+	put  func(*graph.Resources, client.Object)
+	drop func(*graph.Resources, types.NamespacedName)
 }
 
 // graphKinds lists the kinds that the graph is built from. Kinds that are looked
@@ -67,7 +69,7 @@ func graphKinds(w *written) []kind {
 			put: func(r *graph.Resources, o client.Object) { r.Namespaces[o.GetName()] = o.(*corev1.Namespace) },
 		},
 		keyed(&corev1.Service{}, false, []predicate.Predicate{onUpdate(serviceNews)}, func(r *graph.Resources) map[types.NamespacedName]*corev1.Service { return r.Services }),
-		keyed(&gwv1.Gateway{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.Gateway { return r.Gateways }),
+		parents(graph.KindGateway, keyed(&gwv1.Gateway{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.Gateway { return r.Gateways })),
 		routes(graph.KindHTTPRoute, keyed(&gwv1.HTTPRoute{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.HTTPRoute { return r.HTTPRoutes })),
 		keyed(&gwv1beta1.ReferenceGrant{}, false, spec, func(r *graph.Resources) map[types.NamespacedName]*gwv1beta1.ReferenceGrant { return r.ReferenceGrants }),
 
@@ -75,7 +77,7 @@ func graphKinds(w *written) []kind {
 		keyed(&gwv1.TLSRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.TLSRoute { return r.TLSRoutes }),
 		keyed(&gwv1.TCPRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.TCPRoute { return r.TCPRoutes }),
 		keyed(&gwv1.UDPRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.UDPRoute { return r.UDPRoutes }),
-		keyed(&gwv1.ListenerSet{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.ListenerSet { return r.ListenerSets }),
+		parents(graph.KindListenerSet, keyed(&gwv1.ListenerSet{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.ListenerSet { return r.ListenerSets })),
 		keyed(&gwv1.BackendTLSPolicy{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.BackendTLSPolicy { return r.BackendTLSPolicies }),
 		keyed(&gwxv1alpha1.XBackend{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwxv1alpha1.XBackend { return r.XBackends }),
 		keyed(&gwxv1alpha1.XBackendTrafficPolicy{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy {
@@ -86,14 +88,22 @@ func graphKinds(w *written) []kind {
 }
 
 func keyed[O client.Object](object O, optional bool, news []predicate.Predicate, field func(*graph.Resources) map[types.NamespacedName]O) kind {
-	return kind{object: object, optional: optional, news: news, put: func(r *graph.Resources, o client.Object) {
-		field(r)[client.ObjectKeyFromObject(o)] = o.(O)
-	}}
+	return kind{
+		object: object, optional: optional, news: news,
+		put:  func(r *graph.Resources, o client.Object) { field(r)[client.ObjectKeyFromObject(o)] = o.(O) },
+		drop: func(r *graph.Resources, key types.NamespacedName) { delete(field(r), key) },
+	}
 }
 
 // routes marks a kind as one of which a pass can read single objects.
 func routes(as graph.RouteKind, of kind) kind {
 	of.route = as
+	return of
+}
+
+// parents marks a kind as one of which a pass can read the statuses of single objects.
+func parents(as gwv1.Kind, of kind) kind {
+	of.parent = as
 	return of
 }
 
@@ -134,7 +144,7 @@ func (k *kinds) discover() error {
 			missing = append(missing, kind)
 			continue
 		}
-		if err := k.world.Watch(source.Kind(k.cache, kind.object, waking(k.noted), append([]predicate.Predicate{k.happened.watching(kind.route)}, kind.news...)...)); err != nil {
+		if err := k.world.Watch(source.Kind(k.cache, kind.object, waking(k.noted), append([]predicate.Predicate{k.happened.watching(kind)}, kind.news...)...)); err != nil {
 			k.missing = append(missing, k.missing[i:]...)
 			return fmt.Errorf("watching %T: %w", kind.object, err)
 		}
@@ -221,27 +231,35 @@ func (k *kinds) gather(ctx context.Context, r *graph.Resources) error {
 	return nil
 }
 
-// read reads one route into r. It gives false when it is not there any more.
-func (k *kinds) read(ctx context.Context, r *graph.Resources, key graph.RouteKey) (bool, error) {
+// readRoute reads one route into r, or takes it out when it is not there any more.
+func (k *kinds) readRoute(ctx context.Context, r *graph.Resources, key graph.RouteKey) error {
+	return k.read(ctx, r, key.NamespacedName, func(of kind) bool { return of.route == key.Kind })
+}
+
+// readParent reads one Gateway or ListenerSet into r, or takes it out when it is not there any more.
+func (k *kinds) readParent(ctx context.Context, r *graph.Resources, key graph.ParentKey) error {
+	return k.read(ctx, r, key.NamespacedName, func(of kind) bool { return of.parent == key.Kind })
+}
+
+func (k *kinds) read(ctx context.Context, r *graph.Resources, key types.NamespacedName, which func(kind) bool) error {
 	k.mu.Lock()
-	i := slices.IndexFunc(k.served, func(kind kind) bool { return kind.route == key.Kind })
-	var of kind
-	if i >= 0 {
-		of = k.served[i]
+	i := slices.IndexFunc(k.served, which)
+	if i < 0 {
+		k.mu.Unlock()
+		return nil // nothing of a kind that is not served was ever read
 	}
+	of := k.served[i]
 	k.mu.Unlock()
-	if of.object == nil {
-		return false, nil
-	}
 	object, _ := of.object.DeepCopyObject().(client.Object) // a copy of an object is one
-	if err := k.client.Get(ctx, key.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
-		if apierrors.IsNotFound(err) {
-			return false, nil
-		}
-		return false, fmt.Errorf("reading %s %s: %w", key.Kind, key.NamespacedName, err)
+	switch err := k.client.Get(ctx, key, object, client.UnsafeDisableDeepCopy); {
+	case apierrors.IsNotFound(err):
+		of.drop(r, key)
+	case err != nil:
+		return fmt.Errorf("reading %T %s: %w", object, key, err)
+	default:
+		of.put(r, object)
 	}
-	of.put(r, object)
-	return true, nil
+	return nil
 }
 
 func listOf(scheme *runtime.Scheme, object client.Object) (client.ObjectList, error) {

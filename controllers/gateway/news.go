@@ -12,15 +12,25 @@ import (
 	"headgate.dev/headgate/dataplane/graph"
 )
 
-// news is what the watches told since the last pass: which routes differ, or that
-// something else may, so that everything has to be read.
+// news is what the watches told since the last pass: which routes differ, which Gateways and
+// ListenerSets do, or that something else may, so that everything has to be read.
 type news struct {
-	mu     sync.Mutex
-	routes map[graph.RouteKey]bool
-	other  bool
+	mu sync.Mutex
+	differing
+	other bool
 }
 
-func newNews() *news { return &news{routes: map[graph.RouteKey]bool{}, other: true} }
+// differing are the objects that differ, if only they do.
+type differing struct {
+	routes  map[graph.RouteKey]bool
+	parents map[graph.ParentKey]bool
+}
+
+func nothing() differing {
+	return differing{routes: map[graph.RouteKey]bool{}, parents: map[graph.ParentKey]bool{}}
+}
+
+func newNews() *news { return &news{differing: nothing(), other: true} }
 
 // anything says that something else than a route may differ.
 func (n *news) anything() {
@@ -35,29 +45,33 @@ func (n *news) route(key graph.RouteKey) {
 	n.routes[key] = true
 }
 
-// take gives the routes that differ, once. It gives false when that may not be all, and when there is
-// nothing: then the pass has another reason.
-func (n *news) take() ([]graph.RouteKey, bool) {
+func (n *news) parent(key graph.ParentKey) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	keys := make([]graph.RouteKey, 0, len(n.routes))
-	for key := range n.routes {
-		keys = append(keys, key)
-	}
-	only := !n.other && len(keys) > 0
-	clear(n.routes)
-	n.other = false
-	return keys, only
+	n.parents[key] = true
+}
+
+// take gives what differs, once. It gives false when that may not be all, and when there are no
+// routes among it: then the pass has another reason.
+func (n *news) take() (differing, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all, only := n.differing, !n.other && len(n.routes) > 0
+	n.differing, n.other = nothing(), false
+	return all, only
 }
 
 // watching takes note of every event of a kind, also of those that later predicates keep from
 // waking the reconciler: what it read before is then not what there is.
-func (n *news) watching(kind graph.RouteKind) predicate.Predicate {
+func (n *news) watching(of kind) predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(o client.Object) bool {
-		if kind == "" {
+		switch key := client.ObjectKeyFromObject(o); {
+		case of.route != "":
+			n.route(graph.RouteKey{Kind: of.route, NamespacedName: key})
+		case of.parent != "":
+			n.parent(graph.ParentKey{Kind: of.parent, NamespacedName: key})
+		default:
 			n.anything()
-		} else {
-			n.route(graph.RouteKey{Kind: kind, NamespacedName: client.ObjectKeyFromObject(o)})
 		}
 		return true
 	})

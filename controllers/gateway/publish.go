@@ -128,11 +128,20 @@ func (r *reconciler) concerning(g *graph.Graph, p *published) map[status.ObjectK
 		return p.since
 	}
 	out := map[status.ObjectKey]carried{}
-	for _, route := range g.Routes {
-		object := status.ObjectKey{Kind: string(route.Kind), NamespacedName: route.Key}
+	put := func(kind string, key types.NamespacedName) {
+		object := status.ObjectKey{Kind: kind, NamespacedName: key}
 		if c, ok := p.since[object]; ok {
 			out[object] = c
 		}
+	}
+	for _, gw := range g.Gateways {
+		put(string(graph.KindGateway), gw.Key)
+	}
+	for _, set := range g.ListenerSets {
+		put(string(graph.KindListenerSet), set.Key)
+	}
+	for _, route := range g.Routes {
+		put(string(route.Kind), route.Key)
 	}
 	return out
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
@@ -56,8 +57,8 @@ type reconciler struct {
 	resources graph.Resources
 	// due is when the next pass over everything has to be made, whatever happens; zero for never.
 	due time.Time
-	// unsettled are the routes whose statuses have to be looked at; nil for all.
-	unsettled map[graph.RouteKey]bool
+	// unsettled are the objects whose statuses have to be looked at; nil for all.
+	unsettled *graph.Selection
 	// had are the Gateways that had proxies when all statuses were settled.
 	had map[types.NamespacedName]bool
 	// patience is until when statuses wait for acknowledgements; zero while none wait.
@@ -80,13 +81,13 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return r.record(ctx) // what is due is asked for under another key
 	}
 	first := r.options.Metrics.Take()
-	if keys, only := r.happened.take(); only {
-		changed, ok, err := r.renew(ctx, keys)
+	if differ, only := r.happened.take(); only {
+		changes, ok, err := r.renew(ctx, differ)
 		if err != nil {
 			return reconcile.Result{}, r.again(first, fmt.Errorf("reading routes: %w", err))
 		}
 		if ok {
-			return r.bring(ctx, changed, first)
+			return r.bring(ctx, changes, first)
 		}
 	}
 	return r.whole(ctx, first)
@@ -186,7 +187,8 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		r.tell(programmed)
 	}
 	now := r.options.Now()
-	updates, wait := r.pace(g, programmed, now).Due(status.Updates(g, programmed, r.controller, metav1.NewTime(now)), now)
+	wanted := status.Updates(g, programmed, r.controller, metav1.NewTime(now))
+	updates, wait := r.pace(g, programmed, now).Due(wanted, now)
 	if wait > 0 {
 		r.options.Changes.notifyAfter(wait) // no status stays behind
 	}
@@ -200,10 +202,34 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		return reconcile.Result{}, err
 	case conflict:
 		return reconcile.Result{RequeueAfter: conflictDelay}, nil
-	case acknowledged && !refused && wait == 0:
-		r.unsettled, r.had = map[graph.RouteKey]bool{}, connected
+	case acknowledged && !refused:
+		r.unsettled, r.had = waiting(wanted, updates), connected
 	}
 	return reconcile.Result{}, nil
+}
+
+// waiting selects the objects whose statuses are not written yet; nil if single ones cannot be selected.
+func waiting(wanted, written []status.Update) *graph.Selection {
+	out := graph.NewSelection()
+	for _, u := range wanted {
+		if len(written) > 0 && written[0].New == u.New { // in the same order
+			written = written[1:]
+			continue
+		}
+		switch key := client.ObjectKeyFromObject(u.New); u.New.(type) {
+		case *gwv1.Gateway:
+			out.Parents[graph.ParentKey{Kind: graph.KindGateway, NamespacedName: key}] = true
+		case *gwv1.ListenerSet:
+			out.Parents[graph.ParentKey{Kind: graph.KindListenerSet, NamespacedName: key}] = true
+		case *gwv1.HTTPRoute:
+			out.Routes[graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: key}] = true
+		case *gwv1.GRPCRoute:
+			out.Routes[graph.RouteKey{Kind: graph.KindGRPCRoute, NamespacedName: key}] = true
+		default:
+			return nil
+		}
+	}
+	return out
 }
 
 // writeAll writes statuses, several at once. Conflict tells that one was changed by somebody else.

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -16,32 +18,54 @@ import (
 	"headgate.dev/headgate/dataplane/status"
 )
 
-// renew brings the graph up to date when nothing but some routes differs, by reading
-// those alone. It gives the ones that are new in content, or false when everything has to be looked at.
-func (r *reconciler) renew(ctx context.Context, keys []graph.RouteKey) ([]*graph.Route, bool, error) {
+// renew brings the graph up to date when nothing but some routes differs, and the statuses of some
+// Gateways and ListenerSets, by reading those alone. It gives the changes of routes, or false when everything
+// has to be looked at.
+func (r *reconciler) renew(ctx context.Context, differ differing) ([]graph.Change, bool, error) {
 	if r.graph == nil || !r.due.IsZero() && !r.options.Now().Before(r.due) {
 		return nil, false, nil
 	}
-	for _, key := range keys {
-		if here, err := r.kinds.read(ctx, &r.resources, key); err != nil || !here {
+	for key := range differ.parents {
+		was := r.resources.Parent(key)
+		if err := r.kinds.readParent(ctx, &r.resources, key); err != nil {
+			return nil, false, err
+		}
+		if !r.builder.Refresh(r.resources, key, was) {
+			return nil, false, nil
+		}
+	}
+	for key := range differ.routes {
+		if err := r.kinds.readRoute(ctx, &r.resources, key); err != nil {
 			return nil, false, err
 		}
 	}
-	changed, ok := r.builder.Renew(r.resources, keys)
-	if !ok || len(graph.MissingServices(changed, r.resources)) > 0 {
+	changes, ok := r.builder.Renew(r.resources, slices.Collect(maps.Keys(differ.routes)))
+	if !ok || r.anyMissing(changes) {
 		return nil, false, nil
 	}
 	if r.unsettled != nil {
-		for _, key := range keys {
-			r.unsettled[key] = true
+		maps.Copy(r.unsettled.Routes, differ.routes)
+		maps.Copy(r.unsettled.Parents, differ.parents)
+		for _, c := range changes {
+			r.unsettled.Add(c)
 		}
 	}
-	return changed, true, nil
+	return changes, true, nil
+}
+
+// anyMissing tells whether routes refer to Services that are not there, or not yet.
+func (r *reconciler) anyMissing(changes []graph.Change) bool {
+	for _, c := range changes {
+		if c.Is != nil && len(graph.MissingServices([]*graph.Route{c.Is}, r.resources)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // bring makes the pass after renew.
-func (r *reconciler) bring(ctx context.Context, changed []*graph.Route, first time.Time) (reconcile.Result, error) {
-	published := r.update(ctx, changed, first)
+func (r *reconciler) bring(ctx context.Context, changes []graph.Change, first time.Time) (reconcile.Result, error) {
+	published := r.update(ctx, changes, first)
 	r.beginPatience()
 	result, recorded := r.record(ctx)
 	err := errors.Join(published, recorded)
@@ -52,25 +76,25 @@ func (r *reconciler) bring(ctx context.Context, changed []*graph.Route, first ti
 }
 
 // update gives each Gateway's proxies what differs by the changed routes.
-func (r *reconciler) update(ctx context.Context, changed []*graph.Route, first time.Time) error {
+func (r *reconciler) update(ctx context.Context, changes []graph.Change, first time.Time) error {
 	var failures []error
 	for _, gw := range r.graph.Gateways {
 		if !gw.Valid {
 			continue
 		}
-		if err := r.updateOne(ctx, gw, changed, first); err != nil {
+		if err := r.updateOne(ctx, gw, changes, first); err != nil {
 			failures = append(failures, fmt.Errorf("publishing the endpoints of Gateway %s: %w", gw.Key, err))
 		}
 	}
 	return errors.Join(failures...)
 }
 
-func (r *reconciler) updateOne(ctx context.Context, gw *graph.Gateway, changed []*graph.Route, first time.Time) error {
+func (r *reconciler) updateOne(ctx context.Context, gw *graph.Gateway, changes []graph.Change, first time.Time) error {
 	before := r.published[gw.Key]
 	if before == nil {
 		return r.publishOne(ctx, r.graph, gw, first)
 	}
-	delta, ok := r.translator.Update(gw.Key, changed)
+	delta, ok := r.translator.Update(gw.Key, changes)
 	if !ok {
 		return r.publishOne(ctx, r.graph, gw, first)
 	}
@@ -89,13 +113,19 @@ func (r *reconciler) updateOne(ctx context.Context, gw *graph.Gateway, changed [
 	}
 	before.version = version
 	now := carried{version: version, at: r.options.Now()}
-	for _, route := range changed {
-		key := status.ObjectKey{Kind: string(route.Kind), NamespacedName: route.Key}
-		if old, here := before.since[key]; here {
-			before.since[key] = now.accounted(route.Source, old, here, answered)
+	for _, c := range changes {
+		key := status.ObjectKey{Kind: string(c.Key().Kind), NamespacedName: c.Key().NamespacedName}
+		old, known := before.since[key]
+		if delete(before.since, key); carries(gw, c.Is) {
+			before.since[key] = now.accounted(c.Is.Source, old, known, answered)
 		}
 	}
 	return nil
+}
+
+// carries tells whether a route is part of the configuration of a Gateway's proxies.
+func carries(gw *graph.Gateway, route *graph.Route) bool {
+	return slices.ContainsFunc(route.Attachments(), func(a *graph.Attachment) bool { return a.Listener.Gateway == gw && a.Listener.Valid })
 }
 
 // refused tells whether proxies refuse anything.

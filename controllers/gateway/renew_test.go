@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,30 +26,32 @@ func TestWhatIsNotTheNewsOfARouteAloneNeedsALookAtEverything(t *testing.T) {
 		only    bool
 	}{
 		"nothing happened, so the pass has another reason": {func(*news) {}, 0, false},
-		"a route changed":                                            {func(n *news) { n.route(route); n.route(route) }, 1, true},
-		"something else changed":                                     {func(n *news) { n.anything() }, 0, false},
-		"a route and something else changed":                         {func(n *news) { n.route(route); n.anything() }, 1, false},
-		"the event of a route":                                       {func(n *news) { see(n, graph.KindHTTPRoute) }, 1, true},
-		"the event of a kind of which single objects cannot be read": {func(n *news) { see(n, "") }, 0, false},
+		"a route changed":                            {func(n *news) { n.route(route); n.route(route) }, 1, true},
+		"something else changed":                     {func(n *news) { n.anything() }, 0, false},
+		"a route and something else changed":         {func(n *news) { n.route(route); n.anything() }, 1, false},
+		"the event of a route":                       {func(n *news) { see(n, kind{route: graph.KindHTTPRoute}) }, 1, true},
+		"the event of a Gateway, and one of a route": {func(n *news) { see(n, kind{parent: graph.KindGateway}); n.route(route) }, 2, true},
+		"the event of a Gateway wakes nobody, so the pass has another reason": {func(n *news) { see(n, kind{parent: graph.KindGateway}) }, 1, false},
+		"the event of a kind of which single objects cannot be read":          {func(n *news) { see(n, kind{}) }, 0, false},
 	} {
 		n := newNews()
 		if _, only := n.take(); only {
 			t.Errorf("%s: the first pass looks at routes alone", name)
 		}
 		row.happens(n)
-		if keys, only := n.take(); len(keys) != row.keys || only != row.only {
-			t.Errorf("%s: %v, %v", name, keys, only)
+		if all, only := n.take(); len(all.routes)+len(all.parents) != row.keys || only != row.only {
+			t.Errorf("%s: %v, %v", name, all, only)
 		}
-		if keys, only := n.take(); len(keys) != 0 || only {
+		if all, only := n.take(); len(all.routes)+len(all.parents) != 0 || only {
 			t.Errorf("%s: told twice", name)
 		}
 	}
 }
 
-func see(n *news, kind graph.RouteKind) {
+func see(n *news, of kind) {
 	o := &gwv1.HTTPRoute{}
 	o.Namespace, o.Name = "shop", "web"
-	n.watching(kind).Generic(event.GenericEvent{Object: o})
+	n.watching(of).Generic(event.GenericEvent{Object: o})
 }
 
 func TestAChangeOfARouteIsBroughtAlone(t *testing.T) {
@@ -102,6 +105,55 @@ func TestAChangeOfARouteIsBroughtAlone(t *testing.T) {
 	r.Status.Parents = []gwv1.RouteParentStatus{}
 	e.must(e.Status().Update(e.Context(), r))
 	e.routeHas("steady", programmed)
+}
+
+func TestRoutesThatComeGoAndMoveAreBroughtAlone(t *testing.T) {
+	e := start(t)
+	e.gateway("web", nil)
+	e.serve("web")
+	e.service("shop")
+	e.route("first", nil)
+	e.routeHas("first", v1beta1.RouteConditionProgrammed+"=True Programmed")
+	e.gatewayHas("web", "Programmed=True Programmed")
+	e.attached("web", 1)
+	key := types.NamespacedName{Namespace: e.ns, Name: "web"}
+	alone := func(what string, change func(i int)) {
+		e.Helper()
+		before := e.updates()
+		for i := range 4 {
+			change(i)
+		}
+		if e.updates() == before {
+			t.Errorf("%s: every one was a look at everything", what)
+		}
+	}
+	name := func(i int) string { return fmt.Sprint("more-", i) }
+	alone("routes that come", func(i int) {
+		e.route(name(i), func(r *gwv1.HTTPRoute) { r.Spec.Hostnames = []gwv1.Hostname{gwv1.Hostname(name(i) + ".example.com")} })
+		e.routeHas(name(i), v1beta1.RouteConditionProgrammed+"=True Programmed")
+	})
+	e.attached("web", 5)
+	if e.server.snapshot(key).Routes["http-80/more-3.example.com"] == nil {
+		t.Error("a route that came is not served")
+	}
+	alone("routes that get other hostnames", func(i int) {
+		r := &gwv1.HTTPRoute{}
+		e.must(e.get(name(i), r))
+		before := r.DeepCopy()
+		r.Spec.Hostnames[0] = gwv1.Hostname(name(i) + ".example.org")
+		e.must(e.Patch(e.Context(), r, client.MergeFrom(before)))
+		e.routeHas(name(i), v1beta1.RouteConditionProgrammed+"=True Programmed")
+	})
+	if scopes := e.server.snapshot(key).Routes; scopes["http-80/more-3.example.com"] != nil || scopes["http-80/more-3.example.org"] == nil {
+		t.Error("a route is not served under its new hostname, or under the former one too")
+	}
+	alone("routes that go", func(i int) {
+		e.must(e.Delete(e.Context(), &gwv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: e.ns, Name: name(i)}}))
+		e.attached("web", int32(4-i))
+	})
+	if e.server.snapshot(key).Routes["http-80/more-3.example.org"] != nil {
+		t.Error("a route that went is served")
+	}
 }
 
 func (e *env) updates() int {

@@ -78,6 +78,12 @@ func TestStatusesSettleWhateverComesInBetween(t *testing.T) {
 			w.record()
 		}
 		fresh := graph.Build(c.resources)
+		for key, p := range rec.published {
+			want := since(fresh.Gateways[0], p.since, carried{}, 0)
+			if len(fresh.Gateways) != 1 || !maps.Equal(p.since, want) {
+				t.Fatalf("seed %d: the account of Gateway %s has %d objects, want %d", seed, key, len(p.since), len(want))
+			}
+		}
 		if updates := status.Updates(fresh, rec.programmed(rec.graph), rec.controller, metav1.NewTime(now)); len(updates) > 0 {
 			t.Fatalf("seed %d: %d statuses are not what they should be, that of %s among them", seed, len(updates), client.ObjectKeyFromObject(updates[0].New))
 		}
@@ -98,7 +104,13 @@ type settling struct {
 func (w *settling) step() bool {
 	name := types.NamespacedName{Namespace: "shop", Name: fmt.Sprint("r", w.IntN(6))}
 	route := w.c.resources.HTTPRoutes[name].DeepCopy()
-	switch w.IntN(9) {
+	if route == nil { // it comes back
+		route = benchRoute(w.IntN(6))
+		route.Name, route.UID = name.Name, types.UID(fmt.Sprint("made ", w.c.version))
+		w.put(name, route)
+		return w.pass()
+	}
+	switch w.IntN(11) {
 	case 0:
 		w.s.away = !w.s.away
 		w.record()
@@ -121,26 +133,40 @@ func (w *settling) step() bool {
 	case 5:
 		w.record()
 		return false
+	case 6: // it goes
+		w.put(name, nil)
+		return w.pass()
+	case 7: // it attaches elsewhere, or nowhere
+		route.Generation++
+		route.Spec.Hostnames = []gwv1.Hostname{gwv1.Hostname(fmt.Sprintf("h%d.example.com", w.IntN(6)))}
+		route.Spec.ParentRefs[0].Name = []gwv1.ObjectName{"edge", "edge", "nobody's"}[w.IntN(3)]
 	default:
 		route.Generation++
 		route.Spec.Rules[0].BackendRefs[0].Name = gwv1.ObjectName(fmt.Sprint("s", w.IntN(9)))
 	}
-	w.c.version++
-	route.ResourceVersion = fmt.Sprint(w.c.version)
-	w.c.resources.HTTPRoutes[name] = route
-	w.r.happened.route(graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: name})
+	w.put(name, route)
 	return w.pass()
+}
+
+// put writes a route, or takes it away, and lets the watches tell.
+func (w *settling) put(name types.NamespacedName, route *gwv1.HTTPRoute) {
+	w.c.version++
+	if delete(w.c.resources.HTTPRoutes, name); route != nil {
+		route.ResourceVersion = fmt.Sprint(w.c.version)
+		w.c.resources.HTTPRoutes[name] = route
+	}
+	w.r.happened.route(graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: name})
 }
 
 // pass is what Reconcile does with news of routes, and tells whether they were enough.
 func (w *settling) pass() bool {
 	w.arrived()
-	keys, only := w.r.happened.take()
+	differ, only := w.r.happened.take()
 	if !only {
 		w.everything()
 		return false
 	}
-	changed, ok, err := w.r.renew(w.Context(), keys)
+	changes, ok, err := w.r.renew(w.Context(), differ)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -148,7 +174,7 @@ func (w *settling) pass() bool {
 		w.everything()
 		return false
 	}
-	if _, err := w.r.bring(w.Context(), changed, time.Time{}); err != nil {
+	if _, err := w.r.bring(w.Context(), changes, time.Time{}); err != nil {
 		w.Fatal(err)
 	}
 	return true
@@ -159,11 +185,14 @@ func (w *settling) arrived() {
 	w.c.mu.Lock()
 	defer w.c.mu.Unlock()
 	for _, o := range w.c.wrote {
-		if o.GetNamespace() == "" || w.c.resources.HTTPRoutes[client.ObjectKeyFromObject(o)] == nil {
+		switch key := client.ObjectKeyFromObject(o); o.(type) {
+		case *gwv1.Gateway:
+			w.r.happened.parent(graph.ParentKey{Kind: graph.KindGateway, NamespacedName: key})
+		case *gwv1.HTTPRoute:
+			w.r.happened.route(graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: key})
+		default:
 			w.r.happened.anything()
-			continue
 		}
-		w.r.happened.route(graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: client.ObjectKeyFromObject(o)})
 	}
 	w.c.wrote = nil
 }

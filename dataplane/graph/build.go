@@ -80,7 +80,7 @@ func build(r Resources, complete *references, made func(RouteKind, client.Object
 	g.addL4(r, parents, refs)
 	for _, gw := range g.Gateways {
 		for _, l := range gw.Listeners {
-			slices.SortFunc(l.Attachments, func(a, b *Attachment) int { return comparePrecedence(a.Route, b.Route) })
+			slices.SortFunc(l.Attachments, func(a, b *Attachment) int { return ComparePrecedence(a.Route, b.Route) })
 		}
 	}
 	if policed(r) { // else there is no need to ask which routes they concern
@@ -91,11 +91,16 @@ func build(r Resources, complete *references, made func(RouteKind, client.Object
 	return g, parents
 }
 
-// comparePrecedence puts the older route first, then the one whose
+// ComparePrecedence is the order of routes on a listener. It puts the older route first, then the one whose
 // namespace/name comes first in the alphabet.
-func comparePrecedence(a, b *Route) int {
+func ComparePrecedence(a, b *Route) int {
 	ta, tb := a.Source.GetCreationTimestamp(), b.Source.GetCreationTimestamp()
 	return cmp.Or(ta.Compare(tb.Time), compareKeys(a.Key, b.Key), cmp.Compare(a.Kind, b.Kind))
+}
+
+// compareRoutes is the order of the graph's routes.
+func compareRoutes(a, b *Route) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), compareKeys(a.Key, b.Key))
 }
 
 func compareKeys(a, b types.NamespacedName) int {

@@ -25,6 +25,8 @@ type Builder struct {
 	refs  references
 	// parents is what routes may have for their parents.
 	parents parents
+	// targets are the objects that policies are for, and XBackends, by name.
+	targets map[types.NamespacedName]bool
 	// sources are the HTTPRoutes and GRPCRoutes, in the graph or not.
 	sources map[RouteKey]any
 }
@@ -65,7 +67,7 @@ func (b *Builder) Build(r Resources) *Graph {
 		route.Source = src
 		return &route
 	})
-	b.routes = fresh
+	b.routes, b.targets = fresh, b.refs.targets()
 	b.sources = make(map[RouteKey]any, len(r.HTTPRoutes)+len(r.GRPCRoutes))
 	for key, src := range r.HTTPRoutes {
 		if src != nil {

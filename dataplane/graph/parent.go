@@ -5,6 +5,7 @@ package graph
 
 import (
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -16,15 +17,30 @@ type ParentKey struct {
 
 // The kinds of parents.
 const (
-	kindGateway     gwv1.Kind = "Gateway"
-	kindListenerSet gwv1.Kind = "ListenerSet"
+	KindGateway     gwv1.Kind = "Gateway"
+	KindListenerSet gwv1.Kind = "ListenerSet"
 )
+
+// Parent gives a Gateway or a ListenerSet, or nil.
+func (r Resources) Parent(key ParentKey) client.Object {
+	switch key.Kind {
+	case KindGateway:
+		if src := r.Gateways[key.NamespacedName]; src != nil {
+			return src
+		}
+	case KindListenerSet:
+		if src := r.ListenerSets[key.NamespacedName]; src != nil {
+			return src
+		}
+	}
+	return nil
+}
 
 // ParentOf is what a parentRef of a route in the namespace names, and whether
 // that is of a kind that we know.
 func ParentOf(namespace string, ref gwv1.ParentReference) (ParentKey, bool) {
-	kind := deref(ref.Kind, kindGateway)
-	if deref(ref.Group, gwv1.GroupName) != gwv1.GroupName || kind != kindGateway && kind != kindListenerSet {
+	kind := deref(ref.Kind, KindGateway)
+	if deref(ref.Group, gwv1.GroupName) != gwv1.GroupName || kind != KindGateway && kind != KindListenerSet {
 		return ParentKey{}, false
 	}
 	return ParentKey{kind, types.NamespacedName{Namespace: string(deref(ref.Namespace, gwv1.Namespace(namespace))), Name: string(ref.Name)}}, true
@@ -59,11 +75,11 @@ func (p parents) of(namespace string, spec gwv1.CommonRouteSpec) []*Parent {
 		if !ok {
 			continue
 		}
-		if gw := p.gateways[key.NamespacedName]; key.Kind == kindGateway && gw != nil {
+		if gw := p.gateways[key.NamespacedName]; key.Kind == KindGateway && gw != nil {
 			named[gw] = true
 			out = append(out, &Parent{Ref: ref, Gateway: gw})
 		}
-		if set := p.sets[key.NamespacedName]; key.Kind == kindListenerSet && set != nil {
+		if set := p.sets[key.NamespacedName]; key.Kind == KindListenerSet && set != nil {
 			out = append(out, &Parent{Ref: ref, Gateway: set.Gateway, Set: set})
 		}
 	}
@@ -81,5 +97,5 @@ func (p parents) of(namespace string, spec gwv1.CommonRouteSpec) []*Parent {
 // refTo is the reference under which a route's status shows a default Gateway.
 func refTo(gw *Gateway) gwv1.ParentReference {
 	group, namespace := gwv1.Group(gwv1.GroupName), gwv1.Namespace(gw.Key.Namespace)
-	return gwv1.ParentReference{Group: &group, Kind: new(kindGateway), Namespace: &namespace, Name: gwv1.ObjectName(gw.Key.Name)}
+	return gwv1.ParentReference{Group: &group, Kind: new(KindGateway), Namespace: &namespace, Name: gwv1.ObjectName(gw.Key.Name)}
 }

@@ -93,6 +93,12 @@ func (p *pipeline) route(i int, change func(*gwv1.HTTPRoute)) {
 	p.touched = append(p.touched, graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: key})
 }
 
+func (p *pipeline) remove(i int) {
+	key := types.NamespacedName{Namespace: "shop", Name: fmt.Sprintf("r%d", i)}
+	delete(p.resources.HTTPRoutes, key)
+	p.touched = append(p.touched, graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: key})
+}
+
 // push brings the resources to the proxy, and the proxy's answers back.
 func (p *pipeline) push() {
 	if changed, ok := p.builder.Renew(p.resources, p.touched); ok {
@@ -173,7 +179,22 @@ func BenchmarkFromEventToPush(b *testing.B) {
 				r.Spec.Rules[0].BackendRefs[0].Name = gwv1.ObjectName(fmt.Sprintf("s%d", (p.version+i)%1000))
 			})
 		}},
+		{"hostname", func(p *pipeline, routes, i int) {
+			p.route(i%routes, func(r *gwv1.HTTPRoute) {
+				r.Spec.Hostnames = []gwv1.Hostname{gwv1.Hostname(fmt.Sprintf("v%d.example.com", p.version))}
+			})
+		}},
+		{"parent", func(p *pipeline, routes, i int) { // to a Gateway of others and back
+			p.route(i/2%routes, func(r *gwv1.HTTPRoute) { r.Spec.ParentRefs[0].Name = []gwv1.ObjectName{"another", "edge"}[i%2] })
+		}},
 		{"added", func(p *pipeline, routes, i int) { p.route(routes+i, func(*gwv1.HTTPRoute) {}) }},
+		{"removed and added again", func(p *pipeline, routes, i int) {
+			if i%2 == 0 {
+				p.remove(i / 2 % routes)
+				return
+			}
+			p.route(i/2%routes, func(*gwv1.HTTPRoute) {})
+		}},
 	}
 	for _, c := range changes {
 		for _, n := range []int{10, 500, 5000} {

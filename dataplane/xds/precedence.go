@@ -18,18 +18,18 @@ type entry struct {
 	// width is 0 when the route names the host itself and grows with wider
 	// wildcards; a route without hostnames is the widest.
 	width int
-	// order is the route's place by age and name, index the match's in its rule.
+	// order is the route's place by age and name among those of its width, index the match's in its rule.
 	order, index int
 }
 
 // entriesFor collects what may serve a host: the routes that name it, and those
 // whose wildcards cover it, because a request that no rule of the more specific
 // route matches falls through to the wider one.
-func entriesFor(host string, byHost map[string][]ranked) []entry {
+func entriesFor(host string, byHost map[string][]*graph.Attachment) []entry {
 	var entries []entry
 	seen := map[*graph.Route]bool{}
 	for width, wider := range widening(host) {
-		for _, a := range byHost[wider] {
+		for order, a := range byHost[wider] {
 			if seen[a.Route] {
 				continue
 			}
@@ -37,7 +37,7 @@ func entriesFor(host string, byHost map[string][]ranked) []entry {
 			for _, rule := range a.Route.Rules {
 				for i, m := range matchesOf(rule) {
 					entries = append(entries, entry{
-						route: a.Route, rule: rule, match: m, width: width, order: a.order, index: i,
+						route: a.Route, rule: rule, match: m, width: width, order: order, index: i,
 					})
 				}
 			}

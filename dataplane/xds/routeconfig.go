@@ -36,8 +36,7 @@ func routeConfig(name string) *routev3.RouteConfiguration {
 // left out. The host of a listener for TLS connections answers nothing over HTTP but 421.
 func virtualHosts(p port, m *memory) []*routev3.VirtualHost {
 	var hosts []*routev3.VirtualHost
-	retries := retryUnsent()
-	others := listenersOf(p)
+	owners, others, retries := ownersOf(p), listenersOf(p), retryUnsent()
 	for _, l := range p.listeners {
 		if !overHTTP(l) {
 			hosts = append(hosts, &routev3.VirtualHost{
@@ -45,21 +44,18 @@ func virtualHosts(p port, m *memory) []*routev3.VirtualHost {
 			})
 			continue
 		}
-		byHost := attachmentsByHost(l)
-		for _, host := range ownedHosts(p, l) {
-			part := listenerPart{id: l.ID(), hostname: l.Hostname, port: l.Port, protocol: l.Protocol, others: others}
-			parts := partsFor(host, byHost)
-			m.place(place{p, l, host, byHost, part}, parts)
-			hosts = append(hosts, m.host(scopeName(p.name(), host), part, parts, func() *routev3.VirtualHost {
-				return virtualHost(p, l, host, byHost, retries)
-			}))
+		t := newHostTable(p, l, owners)
+		t.part.others, t.retries = others, retries
+		m.remember(t)
+		for _, host := range t.hosts() {
+			hosts = append(hosts, t.virtualHost(host, m))
 		}
 	}
 	sortHosts(hosts)
 	return hosts
 }
 
-func virtualHost(p port, l *graph.Listener, host string, byHost map[string][]ranked, retries *routev3.RetryPolicy) *routev3.VirtualHost {
+func virtualHost(p port, l *graph.Listener, host string, byHost map[string][]*graph.Attachment, retries *routev3.RetryPolicy) *routev3.VirtualHost {
 	vh := &routev3.VirtualHost{Name: host, Domains: []string{host}, RetryPolicy: retries}
 	if guarded(p) {
 		vh.Routes = append(vh.Routes, misdirected(p, l))
@@ -92,33 +88,6 @@ func listenersOf(p port) string {
 // guarded tells whether requests on a port can be misdirected.
 func guarded(p port) bool { return p.kind == portTLS && len(p.listeners) > 1 }
 
-// ownedHosts is the sorted hostnames that are served by l and by no more specific
-// listener of the port.
-func ownedHosts(p port, l *graph.Listener) []string {
-	hosts := []string{orAny(l.Hostname)}
-	for _, a := range l.Attachments {
-		for _, host := range a.Hostnames {
-			hosts = append(hosts, orAny(host))
-		}
-	}
-	slices.Sort(hosts)
-	hosts = slices.Compact(hosts)
-	owners := map[string]*graph.Listener{}
-	for _, pl := range p.listeners {
-		if _, taken := owners[orAny(pl.Hostname)]; !taken {
-			owners[orAny(pl.Hostname)] = pl
-		}
-	}
-	return slices.DeleteFunc(hosts, func(host string) bool {
-		for _, wider := range widening(host) {
-			if owner := owners[wider]; owner != nil {
-				return owner != l
-			}
-		}
-		return true
-	})
-}
-
 // widening lists the hostnames that cover host, from host itself over ever shorter
 // wildcards to every host: a.b.c, *.b.c, *.c, *.
 func widening(host string) []string {
@@ -147,27 +116,4 @@ func orAny(host string) string {
 
 func sortHosts(hosts []*routev3.VirtualHost) {
 	slices.SortFunc(hosts, func(a, b *routev3.VirtualHost) int { return strings.Compare(a.Name, b.Name) })
-}
-
-// ranked is an attachment and its place in the listener's order of age and name.
-type ranked struct {
-	order int
-	*graph.Attachment
-}
-
-// attachmentsByHost files a listener's attachments under the hostnames of their
-// routes, as the routes' owners wrote them.
-func attachmentsByHost(l *graph.Listener) map[string][]ranked {
-	byHost := map[string][]ranked{}
-	for i, a := range l.Attachments {
-		hosts := a.Route.Hostnames
-		if len(hosts) == 0 {
-			hosts = []string{anyHost}
-		}
-		for _, host := range hosts {
-			host = orAny(host)
-			byHost[host] = append(byHost[host], ranked{i, a})
-		}
-	}
-	return byHost
 }

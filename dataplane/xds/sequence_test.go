@@ -119,15 +119,14 @@ func become(was, is client.Object) client.Object {
 	return is
 }
 
-// change does one thing to the world: mostly to a route, and then mostly such a thing that
-// leaves where it attaches as it is.
+// change does one thing to the world, mostly to a route.
 func (w *world) change() {
 	kind := w.kinds[w.IntN(len(w.kinds))]
 	if w.IntN(3) > 0 {
 		kind = []string{"HTTPRoutes", "HTTPRoutes", "GRPCRoutes"}[w.IntN(3)]
 	}
 	keys := keysOf(w.all(kind))
-	if len(keys) == 0 || w.IntN(12) == 0 { // added, or made anew under its name
+	if len(keys) == 0 || w.IntN(8) == 0 { // added, or made anew under its name
 		if key, o := w.donor(kind); o != nil {
 			o.SetUID("")
 			w.put(kind, key, o)
@@ -137,7 +136,7 @@ func (w *world) change() {
 	key := keys[w.IntN(len(keys))]
 	was := w.get(kind, key)
 	is := was.DeepCopyObject().(client.Object)
-	switch w.IntN(8) {
+	switch w.IntN(10) {
 	case 0:
 		w.renew(kind, key).SetMapIndex(key, reflect.Value{})
 		return
@@ -147,6 +146,8 @@ func (w *world) change() {
 	case 3:
 		is.SetAnnotations(nil)
 		is.SetLabels(map[string]string{"team": fmt.Sprint(w.IntN(2))})
+	case 4, 5:
+		w.move(is)
 	default:
 		_, other := w.donor(kind)
 		if other == nil {
@@ -163,6 +164,21 @@ func (w *world) change() {
 		is = become(was, other)
 	}
 	w.put(kind, key, is)
+}
+
+// move changes where a route attaches: its parents or hostnames become those of another one.
+func (w *world) move(o client.Object) {
+	spec := reflect.ValueOf(o).Elem().FieldByName("Spec")
+	from := []string{"HTTPRoutes", "GRPCRoutes"}[w.IntN(2)]
+	_, other := w.donor(from)
+	if other == nil || !spec.IsValid() {
+		return
+	}
+	field := []string{"Hostnames", "ParentRefs"}[w.IntN(2)]
+	if value := spec.FieldByName(field); value.IsValid() {
+		value.Set(reflect.ValueOf(other).Elem().FieldByName("Spec").FieldByName(field))
+		o.SetGeneration(o.GetGeneration() + 1)
+	}
 }
 
 // settings changes what is no object.
@@ -206,7 +222,7 @@ func (w *world) record(updates []status.Update) map[types.UID]client.Object {
 }
 
 // next makes the next graph, of the routes that differ where nothing else does.
-func (w *world) next(b *graph.Builder, former *graph.Graph) (*graph.Graph, []*graph.Route, bool) {
+func (w *world) next(b *graph.Builder, former *graph.Graph) (*graph.Graph, []graph.Change, bool) {
 	keys, told := w.touched, !w.other
 	w.touched, w.other = nil, false
 	if told {
@@ -215,6 +231,17 @@ func (w *world) next(b *graph.Builder, former *graph.Graph) (*graph.Graph, []*gr
 		}
 	}
 	return b.Build(w.res), nil, false
+}
+
+// moved counts the routes that came, went or attach elsewhere.
+func moved(changes []graph.Change) int {
+	n := 0
+	for _, c := range changes {
+		if c.Moved() {
+			n++
+		}
+	}
+	return n
 }
 
 // programmed is some account of the proxies.
@@ -239,7 +266,7 @@ func useWritten(g *graph.Graph, written map[types.UID]client.Object) {
 	}
 }
 
-// TestWhateverChangesAnUpdateEqualsWhatIsMadeAnew changes objects of every kind in random order, and
+// TestWhateverChangesAnUpdateEqualsWhatIsMadeAnew changes objects of every kind at random, and
 // compares the configuration, to the byte, and the statuses with what a graph and a
 // translation give that remember nothing.
 func TestWhateverChangesAnUpdateEqualsWhatIsMadeAnew(t *testing.T) {
@@ -256,8 +283,8 @@ func TestWhateverChangesAnUpdateEqualsWhatIsMadeAnew(t *testing.T) {
 	for seed := range int64(6) {
 		pool = append(pool, goldens.Arbitrary(seed), goldens.Plausible(seed, [5]int32{80, 81, 443, 444, 53}, pair))
 	}
-	updates, builds := 0, 0
-	for seed := range uint64(120) {
+	updates, builds, moves := 0, 0, 0
+	for seed := range uint64(200) {
 		w := newWorld(seed, pool)
 		builder, translator := graph.Builder{}, xds.Translator{}
 		snaps, now := map[types.NamespacedName]xds.Snapshot{}, metav1.NewTime(time.Unix(1e9, 0))
@@ -279,8 +306,11 @@ func TestWhateverChangesAnUpdateEqualsWhatIsMadeAnew(t *testing.T) {
 			}
 			fresh := graph.Build(w.res)
 			for _, gw := range fresh.Gateways {
-				is, want := brought(&translator, g, gw.Key, changed, ok, snaps[gw.Key]), xds.Translate(fresh, gw.Key)
-				snaps[gw.Key] = is
+				is, told := brought(&translator, g, gw.Key, changed, ok, snaps[gw.Key])
+				want := xds.Translate(fresh, gw.Key)
+				if snaps[gw.Key] = is; told {
+					moves += moved(changed)
+				}
 				if names := differing(t, is, want); len(names) > 0 {
 					t.Fatalf("seed %d, step %d: of Gateway %s differ %v", seed, step, gw.Key, names)
 				}
@@ -307,8 +337,8 @@ func TestWhateverChangesAnUpdateEqualsWhatIsMadeAnew(t *testing.T) {
 			}
 		}
 	}
-	if updates < 100 || builds < 100 {
-		t.Errorf("%d updates and %d builds are too few to say anything", updates, builds)
+	if updates < 100 || builds < 100 || moves < 200 {
+		t.Errorf("%d updates with %d routes that moved, and %d builds are too few to say anything", updates, moves, builds)
 	}
-	t.Logf("%d updates, %d builds", updates, builds)
+	t.Logf("%d updates with %d routes that moved, %d builds", updates, moves, builds)
 }

@@ -50,12 +50,12 @@ type memory struct {
 	former   *memory
 
 	// What an Update needs: the served routes by the layer of their weights, those layers, the upstreams
-	// of each route, how often each upstream is named, and where the virtual hosts of each route are.
+	// of each route, how often each upstream is named, and what each listener serves.
 	layers    map[string][]*graph.Route
 	runtimes  map[string]*runtimev3.Runtime
 	upstreams map[graph.RouteKey][]upstream
 	uses      map[string]int
-	places    map[graph.RouteKey][]place
+	tables    map[*graph.Listener]*hostTable
 	client    *graph.Certificate
 	log       *v1beta1.AccessLog
 }
@@ -102,6 +102,13 @@ func (m *memory) host(name string, l listenerPart, routes []routePart, build fun
 	return made.host
 }
 
+func (m *memory) remember(t *hostTable) {
+	if m.tables == nil {
+		m.tables = map[*graph.Listener]*hostTable{}
+	}
+	m.tables[t.listener] = t
+}
+
 // scope gives the scope of some virtual hosts, made anew if any of them was.
 func (m *memory) scope(name string, hosts []*routev3.VirtualHost, build func() *routev3.ScopedRouteConfiguration) *routev3.ScopedRouteConfiguration {
 	var made *routev3.ScopedRouteConfiguration
@@ -143,7 +150,7 @@ func (m *memory) cluster(up upstream, client *graph.Certificate) *clusterv3.Clus
 }
 
 // partsFor lists the routes that may serve a host, as entriesFor takes them.
-func partsFor(host string, byHost map[string][]ranked) []routePart {
+func partsFor(host string, byHost map[string][]*graph.Attachment) []routePart {
 	var parts []routePart
 	for width, wider := range widening(host) {
 		for _, a := range byHost[wider] {

@@ -15,29 +15,6 @@ import (
 	"headgate.dev/headgate/dataplane/graph"
 )
 
-// place is a virtual host and what it is made from, beside the contents of its routes.
-type place struct {
-	port     port
-	listener *graph.Listener
-	host     string
-	byHost   map[string][]ranked
-	part     listenerPart
-}
-
-// place remembers that the routes of some parts are in a virtual host.
-func (m *memory) place(at place, parts []routePart) {
-	if m.places == nil {
-		m.places = map[graph.RouteKey][]place{}
-	}
-	for i, part := range parts {
-		if i > 0 && parts[i-1].kind == part.kind && parts[i-1].key == part.key {
-			continue
-		}
-		key := graph.RouteKey{Kind: part.kind, NamespacedName: part.key}
-		m.places[key] = append(m.places[key], at)
-	}
-}
-
 // Delta is how the Snapshot of a Gateway differs from the one before. A message that is nil is
 // one that is there no more.
 type Delta struct {
@@ -84,11 +61,11 @@ func applied(before, changes map[string]proto.Message) map[string]proto.Message 
 }
 
 // Update tells how the configuration of a Gateway differs after a graph.Builder has renewed its
-// graph, by the routes that it named: only what carries those is made anew. It gives false, and
+// graph, by the changes that it told of: only what carries those routes is made anew. It gives false, and
 // remembers what it did, where Translate has to make the whole.
-func (t *Translator) Update(gateway types.NamespacedName, changed []*graph.Route) (Delta, bool) {
+func (t *Translator) Update(gateway types.NamespacedName, changes []graph.Change) (Delta, bool) {
 	m := t.former[gateway]
-	if m == nil || slices.ContainsFunc(changed, func(r *graph.Route) bool { return !m.simple(r) }) {
+	if m == nil || slices.ContainsFunc(changes, func(c graph.Change) bool { return !m.simple(c) }) {
 		return Delta{}, false
 	}
 	m.former = m // what is the same is found where it is
@@ -97,18 +74,17 @@ func (t *Translator) Update(gateway types.NamespacedName, changed []*graph.Route
 		Gateway: gateway, Routes: map[string]proto.Message{}, Clusters: map[string]proto.Message{},
 		Runtimes: map[string]proto.Message{}, ClusterKeys: map[string]graph.ClusterKey{},
 	}
-	layers := map[string]bool{}
-	for _, route := range changed {
-		key := graph.RouteKey{Kind: route.Kind, NamespacedName: route.Key}
-		if _, here := m.upstreams[key]; !here {
+	hosts, layers := map[*hostTable]map[string]bool{}, map[string]bool{}
+	for _, c := range changes {
+		m.file(c, hosts)
+		key, is := c.Key(), m.serving(c.Is)
+		if _, was := m.upstreams[key]; !was && is == nil {
 			continue
 		}
-		m.renewClusters(&d, key, upstreams(route))
-		for _, at := range m.places[key] {
-			m.renewScope(&d, at)
-		}
-		layers[layerOf(route)] = true
+		m.renewClusters(&d, key, is)
+		layers[m.renewLayer(c, is != nil)] = true
 	}
+	m.renewScopes(&d, hosts)
 	for name := range layers {
 		layer := runtimeLayer(name, m.layers[name], m.log)
 		if !proto.Equal(m.runtimes[name], layer) { // else it stays the same message
@@ -118,26 +94,80 @@ func (t *Translator) Update(gateway types.NamespacedName, changed []*graph.Route
 	return d, true
 }
 
-// simple tells whether a route's upstreams need nothing but a cluster each.
-func (m *memory) simple(route *graph.Route) bool {
-	plain := func(up upstream) bool { return up.tls == nil && up.key.Protocol != graph.UpstreamUDP }
-	key := graph.RouteKey{Kind: route.Kind, NamespacedName: route.Key}
-	for _, ups := range [][]upstream{m.upstreams[key], upstreams(route)} {
-		if slices.ContainsFunc(ups, func(up upstream) bool { return !plain(up) }) {
-			return false
+// file moves a route to its present places in the tables, and collects the hosts that are concerned.
+func (m *memory) file(c graph.Change, hosts map[*hostTable]map[string]bool) {
+	concerned := func(t *hostTable, a *graph.Attachment) {
+		if hosts[t] == nil {
+			hosts[t] = map[string]bool{}
+		}
+		t.concerned(a, hosts[t])
+	}
+	if c.Moved() {
+		for _, a := range c.Was.Attachments() {
+			if t := m.tables[a.Listener]; t != nil {
+				concerned(t, a) // as long as it is there
+				t.remove(a)
+			}
 		}
 	}
-	return route.Kind == graph.KindHTTPRoute || route.Kind == graph.KindGRPCRoute
+	for _, a := range c.Is.Attachments() {
+		if t := m.tables[a.Listener]; t != nil {
+			if c.Moved() {
+				t.insert(a)
+			}
+			concerned(t, a)
+		}
+	}
+}
+
+// serving gives the route if a listener of the Gateway serves it, else nil.
+func (m *memory) serving(route *graph.Route) *graph.Route {
+	if slices.ContainsFunc(route.Attachments(), func(a *graph.Attachment) bool { return m.tables[a.Listener] != nil }) {
+		return route
+	}
+	return nil
+}
+
+// renewLayer puts a route into the layer of its weights, or takes it out, and names the layer.
+func (m *memory) renewLayer(c graph.Change, serving bool) string {
+	if c.Was == nil {
+		name := layerOf(c.Is)
+		m.layers[name] = append(m.layers[name], c.Is)
+		return name
+	}
+	name := layerOf(c.Was)
+	if !c.Moved() {
+		return name
+	}
+	m.layers[name] = slices.DeleteFunc(m.layers[name], func(route *graph.Route) bool { return route == c.Was })
+	if serving {
+		m.layers[name] = append(m.layers[name], c.Is)
+	}
+	return name
+}
+
+// simple tells whether a route's upstreams need nothing but a cluster each.
+func (m *memory) simple(c graph.Change) bool {
+	plain := func(up upstream) bool { return up.tls == nil && up.key.Protocol != graph.UpstreamUDP }
+	all := m.upstreams[c.Key()]
+	if c.Is != nil {
+		all = slices.Concat(all, upstreams(c.Is))
+	}
+	return !slices.ContainsFunc(all, func(up upstream) bool { return !plain(up) })
 }
 
 // renewClusters adds the clusters that a route names now, and takes away those that
-// nothing names any more.
-func (m *memory) renewClusters(d *Delta, key graph.RouteKey, is []upstream) {
-	was := m.upstreams[key]
+// nothing names any more. A route that is nil is served no more.
+func (m *memory) renewClusters(d *Delta, key graph.RouteKey, route *graph.Route) {
+	was, is := m.upstreams[key], []upstream(nil)
+	delete(m.upstreams, key)
+	if route != nil {
+		is = upstreams(route)
+		m.upstreams[key] = is
+	}
 	if reflect.DeepEqual(was, is) {
 		return
 	}
-	m.upstreams[key] = is
 	for _, up := range is {
 		name := up.key.Name()
 		if m.uses[name]++; m.uses[name] > 1 {
@@ -162,26 +192,69 @@ func (m *memory) renewClusters(d *Delta, key graph.RouteKey, is []upstream) {
 	}
 }
 
-// renewScope makes the scope of a virtual host anew, if it differs.
-func (m *memory) renewScope(d *Delta, at place) {
-	tableName := at.port.name()
-	vh := m.host(scopeName(tableName, at.host), at.part, partsFor(at.host, at.byHost), func() *routev3.VirtualHost {
-		return virtualHost(at.port, at.listener, at.host, at.byHost, retryUnsent())
-	})
-	name := scopeName(tableName, at.host)
-	if !exact(at.host) {
-		name = scopeName(tableName, anyHost)
+// renewScopes makes the scopes of virtual hosts anew that differ, and takes away those of which
+// the last route has gone.
+func (m *memory) renewScopes(d *Delta, hosts map[*hostTable]map[string]bool) {
+	rests := map[string]map[string]*routev3.VirtualHost{} // by port: those of wildcards that may differ
+	for t, of := range hosts {
+		table := t.port.name()
+		for host := range of {
+			var vh *routev3.VirtualHost
+			switch {
+			case t.serves(host):
+				vh = t.virtualHost(host, m)
+			case !t.owns(host):
+				continue // another listener's, which tells itself
+			default:
+				delete(m.hosts, scopeName(table, host))
+			}
+			if exact(host) {
+				m.renewScope(d, scopeName(table, host), func() *routev3.ScopedRouteConfiguration {
+					if vh == nil {
+						return nil
+					}
+					return exactScope(table, vh, m)
+				})
+				continue
+			}
+			if rests[table] == nil {
+				rests[table] = map[string]*routev3.VirtualHost{}
+			}
+			rests[table][host] = vh
+		}
 	}
+	for table, changed := range rests {
+		name := scopeName(table, anyHost)
+		m.renewScope(d, name, func() *routev3.ScopedRouteConfiguration {
+			return anyScope(table, replaced(m.scopes[name].RouteConfiguration.VirtualHosts, changed), m)
+		})
+	}
+}
+
+// renewScope makes one scope anew. A scope that is nil is one that goes.
+func (m *memory) renewScope(d *Delta, name string, anew func() *routev3.ScopedRouteConfiguration) {
 	was := m.scopes[name]
-	var renewed *routev3.ScopedRouteConfiguration
-	if exact(at.host) {
-		renewed = exactScope(tableName, vh, m)
-	} else {
-		hosts := slices.Clone(was.RouteConfiguration.VirtualHosts)
-		hosts[slices.IndexFunc(hosts, func(h *routev3.VirtualHost) bool { return h.Name == vh.Name })] = vh
-		renewed = anyScope(tableName, hosts, m)
+	switch is := anew(); {
+	case is == was:
+	case is == nil:
+		delete(m.scopes, name)
+		d.Routes[name] = nil
+	default:
+		d.Routes[name] = is
 	}
-	if renewed != was {
-		d.Routes[name] = renewed
+}
+
+// replaced gives virtual hosts with some put in place, or taken out where nil.
+func replaced(hosts []*routev3.VirtualHost, changed map[string]*routev3.VirtualHost) []*routev3.VirtualHost {
+	out := slices.DeleteFunc(slices.Clone(hosts), func(vh *routev3.VirtualHost) bool {
+		_, ok := changed[vh.Name]
+		return ok
+	})
+	for _, vh := range changed {
+		if vh != nil {
+			out = append(out, vh)
+		}
 	}
+	sortHosts(out)
+	return out
 }

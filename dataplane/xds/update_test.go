@@ -73,14 +73,14 @@ func edit(r *rand.Rand, res *graph.Resources, version int) (graph.RouteKey, bool
 	return graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: key}, true
 }
 
-// brought brings a Snapshot up to date, by the difference alone where that is told.
-func brought(tr *xds.Translator, g *graph.Graph, gateway types.NamespacedName, changed []*graph.Route, updated bool, before xds.Snapshot) xds.Snapshot {
-	if updated {
+// brought brings a Snapshot up to date, and tells whether the difference alone was enough.
+func brought(tr *xds.Translator, g *graph.Graph, gateway types.NamespacedName, changed []graph.Change, renewed bool, before xds.Snapshot) (xds.Snapshot, bool) {
+	if renewed {
 		if d, ok := tr.Update(gateway, changed); ok {
-			return d.Apply(before)
+			return d.Apply(before), true
 		}
 	}
-	return tr.Translate(g, gateway)
+	return tr.Translate(g, gateway), false
 }
 
 // TestAnUpdateEqualsWhatIsMadeAnew changes routes one to three at a time, and compares with
@@ -103,11 +103,15 @@ func TestAnUpdateEqualsWhatIsMadeAnew(t *testing.T) {
 		for step := range 12 {
 			var keys []graph.RouteKey
 			for range 1 + r.IntN(3) {
-				if key, ok := edit(r, &res, 1000*step+len(keys)); ok && !slices.Contains(keys, key) {
+				if key, ok := edit(r, &res, 1000*(step+1)+len(keys)); ok && !slices.Contains(keys, key) {
 					keys = append(keys, key)
 				}
 			}
-			changed, ok := builder.Renew(res, keys)
+			var changed []graph.Change
+			ok := r.IntN(4) > 0 // else something else asks for the whole
+			if ok {
+				changed, ok = builder.Renew(res, keys)
+			}
 			if !ok {
 				g = builder.Build(res)
 			}
@@ -123,7 +127,7 @@ func TestAnUpdateEqualsWhatIsMadeAnew(t *testing.T) {
 				}
 			}
 			for _, gw := range fresh.Gateways {
-				is := brought(&translator, g, gw.Key, changed, ok, snaps[gw.Key])
+				is, _ := brought(&translator, g, gw.Key, changed, ok, snaps[gw.Key])
 				snaps[gw.Key] = is
 				want := xds.Translate(fresh, gw.Key)
 				if differing := differing(t, is, want); len(differing) > 0 {

@@ -219,7 +219,7 @@ func TestDifferencesAreServedAsTheWhole(t *testing.T) {
 	}
 	l.stop()
 	t.Logf("%d of %d changes were told as differences; answers by status: %v", updates, steps, statuses)
-	if updates < steps/4 || statuses[200] < steps || statuses[404] == 0 {
+	if updates < steps*3/4 || statuses[200] < steps || statuses[404] == 0 {
 		t.Error("that is too little to say anything")
 	}
 }
