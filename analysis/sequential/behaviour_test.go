@@ -158,11 +158,11 @@ func TestACanaryThatHangsIsFound(t *testing.T) {
 	var healthy, hung sequential.Completions
 	n := 0
 	for range 1000 {
-		if healthy.Update(b, second(r, 100, .05, 0, 0), 1) {
+		if healthy.Update(b, sequential.DefaultAnswered, second(r, 100, .05, 0, 0), 1) {
 			t.Fatal("a healthy canary was taken for one that hangs")
 		}
 	}
-	for !hung.Update(b, tick(0, 0, 95, 0, .05), 1) {
+	for !hung.Update(b, sequential.DefaultAnswered, tick(0, 0, 95, 0, .05), 1) {
 		n++
 	}
 	if n > 10 {

@@ -68,7 +68,7 @@ func TestAnUpdateAllocatesNothing(t *testing.T) {
 		f.Update(&frequent, tk, 1)
 		g.Update(&a, tk, 1)
 		g.StillNeeded(&a, 1)
-		m.Update(c.Bound, tk, 1)
+		m.Update(c.Bound, sequential.DefaultAnswered, tk, 1)
 		o.Update(c.Bound, tk.Canary, 0.1, 1)
 		x.Update(tk, 1)
 		p.Update(&c, 1)

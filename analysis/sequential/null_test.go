@@ -190,7 +190,7 @@ func TestCompletionsHaveAMeanOfAtMostOne(t *testing.T) {
 			mean := 0.0
 			for nc := range 21 {
 				var c sequential.Completions
-				c.Update(b, tick(float64(nc), 0, float64(20-nc), 0, w), 1)
+				c.Update(b, sequential.DefaultAnswered, tick(float64(nc), 0, float64(20-nc), 0, w), 1)
 				mean += binom(20, nc, share) * c.Evidence()
 			}
 			if mean > 1+rounding {

@@ -64,11 +64,12 @@ type Completions struct {
 	Mixture
 }
 
-// missingShare is how much of its share the canary may miss.
-const missingShare = 0.2
+// DefaultAnswered is how much of its share the canary must answer.
+const DefaultAnswered = 0.8
 
-// Update adds a tick, of which only the numbers of requests count.
-func (c *Completions) Update(b Bound, t Tick, clump float64) bool {
+// Update adds a tick, of which only the numbers of requests count. Answered is how much
+// of its share the canary must answer, above 0 and at most 1.
+func (c *Completions) Update(b Bound, answered float64, t Tick, clump float64) bool {
 	if !t.Usable() {
 		return c.Crossed
 	}
@@ -80,7 +81,7 @@ func (c *Completions) Update(b Bound, t Tick, clump float64) bool {
 	var logs [maxBets]float64
 	bets := betterRates()
 	for j, bet := range bets {
-		logs[j] = LogFactor(t, e, Tolerance{Ratio: 1 - missingShare}, bet)
+		logs[j] = LogFactor(t, e, Tolerance{Ratio: answered}, bet)
 	}
 	c.step(&logs, len(bets), t.Weight, clump, b)
 	return c.Crossed

@@ -135,7 +135,7 @@ func TestATickThatCannotBeTrueIsLeftOut(t *testing.T) {
 		var x sequential.Excess
 		r.Update(&c, bad, 1)
 		g.Update(&a, bad, 1)
-		m.Update(c.Bound, bad, 1)
+		m.Update(c.Bound, sequential.DefaultAnswered, bad, 1)
 		x.Update(bad, 1)
 		if diff := cmp.Diff(sequential.Regression{}, r); diff != "" {
 			t.Errorf("%+v: %s", bad, diff)
@@ -154,7 +154,7 @@ func TestAStrayRequestAtWeightZeroIsNoEvidence(t *testing.T) {
 		var m sequential.Completions
 		r.Update(&c, tick(1, 1, 1000, 0, w), 1)
 		g.Update(&a, tick(1, 1, 1000, 0, w), 1)
-		m.Update(c.Bound, tick(1, 1, 1000, 0, w), 1)
+		m.Update(c.Bound, sequential.DefaultAnswered, tick(1, 1, 1000, 0, w), 1)
 		near(t, "Regression", r.Evidence(), 1)
 		near(t, "Acceptance", g.LogEvidence(), 0)
 		near(t, "Completions", m.Evidence(), 1)

@@ -87,11 +87,11 @@ func (e *Evidence) addLatency(c *Config, m *Metric, k Tick, clump float64) {
 		case k.Weight < 1 && sok:
 			tick := sequential.Tick{Weight: k.Weight, Canary: canary, Stable: stable}
 			edge.Worse.Update(&worse, tick, clump)
-			edge.Good.Update(&good, tick, clump)
+			edge.Shown = edge.Good.Update(&good, tick, clump) || edge.Shown
 		case k.Weight >= 1 && edge.Ever.N >= leastBefore:
-			share := edge.Ever.X / edge.Ever.N
-			edge.Worse.UpdateAlone(&worse, canary, over(sequential.Tolerance{Ratio: 1.25, Slack: latencySlack}, share), clump)
-			edge.Good.UpdateAlone(&good, canary, over(m.Enough, share), clump)
+			// A machine that became slower meanwhile looks like a slow version where nothing serves
+			// beside it: that may hold a step, but rolls nothing back.
+			edge.Good.UpdateAlone(&good, canary, over(m.Enough, edge.Ever.X/edge.Ever.N), clump)
 		}
 		edge.Step = plus(edge.Step, canary)
 		if sok {

@@ -51,7 +51,8 @@ type Metric struct {
 	Share float64
 	// Tolerance is what does not roll back, Enough what lets a step pass: the canary's rate
 	// of bad requests at most Ratio times stable's plus Slack. For Latency only Enough
-	// counts, of the requests above an edge.
+	// counts, of the requests above an edge. For Answers only Tolerance.Ratio counts: how
+	// much of its share the canary must answer, 0 for the default.
 	Tolerance, Enough sequential.Tolerance
 	// Limit, where it is not 0, is compared with instead of stable. Errors: the largest
 	// tolerable rate, in (0, 1). Latency: the longest tolerable time in seconds at Quantile.
@@ -74,7 +75,10 @@ type Arm struct {
 // Tick is what both versions did in one interval, during which the canary's confirmed
 // share of the traffic was Weight, in [0, 1].
 type Tick struct {
-	Weight         float64
+	Weight float64
+	// Mixed is true when requests reach the versions by other ways than by Weight too, or do not
+	// take them at random: then nothing is concluded from how many each of them answers.
+	Mixed          bool
 	Canary, Stable Arm
 	// StablePods is Stable.Requests pod by pod; empty where that is not known.
 	StablePods []Pod
@@ -100,6 +104,8 @@ type Trial struct {
 	Before []sequential.Bucket `json:"before,omitempty"`
 	// Odd is the pod of stable that crossed before anything else did, "" for none.
 	Odd string `json:"odd,omitempty"`
+	// Weight is that of the newest tick.
+	Weight float64 `json:"weight"`
 	// Canary and Stable are the requests of the present step.
 	Canary sequential.Counts `json:"canary"`
 	Stable sequential.Counts `json:"stable"`
@@ -127,6 +133,8 @@ type EdgeEvidence struct {
 	sequential.Edge
 	Worse sequential.Regression `json:"worse"`
 	Good  sequential.Acceptance `json:"good"`
+	// Shown is true once the canary was good enough here beside stable, at whatever step.
+	Shown bool `json:"shown,omitempty"`
 	// Step is the canary's requests of this step above the edge, Ever stable's of the release.
 	Step sequential.Counts `json:"step"`
 	Ever sequential.Counts `json:"ever"`
@@ -164,8 +172,11 @@ func (t *Trial) Add(c *Config, k Tick) {
 		return
 	}
 	t.begin(c)
+	t.Weight = k.Weight
 	clump := t.Clumping.Size() // of earlier ticks only
-	t.addSplit(c, tick)
+	if !k.Mixed {
+		t.addSplit(c, tick)
+	}
 	t.addPods(c, k, clump)
 	for i := range c.Metrics {
 		m, e := &c.Metrics[i], &t.Metrics[i]
@@ -175,7 +186,9 @@ func (t *Trial) Add(c *Config, k Tick) {
 		case Latency:
 			e.addLatency(c, m, k, clump)
 		case Answers:
-			e.Missing.Update(c.bound(m), tick, 1)
+			if !k.Mixed {
+				e.Missing.Update(c.bound(m), m.answered(), tick, 1)
+			}
 		}
 	}
 	t.Canary, t.Stable = plus(t.Canary, tick.Canary), plus(t.Stable, tick.Stable)
@@ -218,10 +231,19 @@ func (t *Trial) addErrors(c *Config, m *Metric, e *Evidence, tick sequential.Tic
 		e.Good.Update(&good, tick, clump)
 		e.Difference.Update(tick, clump)
 	case t.StableEver.N >= leastBefore:
-		rate := t.StableEver.X / t.StableEver.N
-		e.Worse.UpdateAlone(&worse, tick.Canary, over(m.Tolerance, rate), clump)
-		e.Good.UpdateAlone(&good, tick.Canary, over(m.Enough, rate), clump)
+		// Nothing serves beside the canary, so trouble that has nothing to do with it would
+		// count against it: only what is not good enough either does.
+		rate := over(m.Enough, t.StableEver.X/t.StableEver.N)
+		e.Worse.UpdateAlone(&worse, tick.Canary, rate, clump)
+		e.Good.UpdateAlone(&good, tick.Canary, rate, clump)
 	}
+}
+
+func (m *Metric) answered() float64 {
+	if m.Tolerance.Ratio > 0 {
+		return min(m.Tolerance.Ratio, 1)
+	}
+	return sequential.DefaultAnswered
 }
 
 // leastBefore is how many requests of stable it takes to compare the canary with

@@ -177,7 +177,7 @@ func TestAtFullWeightTheCanaryIsComparedWithWhatStableDidBefore(t *testing.T) {
 	}{
 		{"as good as stable was", version{fails: .005, slower: 1}, trial.Good},
 		{"failing", version{fails: .1, slower: 1}, trial.Bad},
-		{"slow", version{fails: .005, slower: 3}, trial.Bad},
+		{"slow, which may be the machine", version{fails: .005, slower: 3}, trial.Unknown},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w, c := newWorld(3), trial.Default()
@@ -190,6 +190,48 @@ func TestAtFullWeightTheCanaryIsComparedWithWhatStableDidBefore(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 		})
+	}
+}
+
+// A machine that becomes slower while nothing serves beside the canary says nothing of it.
+func TestWhatWasGoodEnoughBesideStableStaysSoWithoutIt(t *testing.T) {
+	w, c := newWorld(3), trial.Default()
+	tr := before(w, &c, 60)
+	for range 60 {
+		tr.Add(&c, w.second(.5))
+	}
+	tr.Step()
+	w.canary.slower = 3
+	for range 60 {
+		tr.Add(&c, w.second(1))
+	}
+	v := tr.Verdict(&c)
+	if f := find(t, v, "latency"); v.Result != trial.Good || f.Reason != trial.ComparedBefore {
+		t.Errorf("%+v", v)
+	}
+}
+
+// Requests that reach the versions by other ways than the weight say nothing of missing
+// answers, nor of a split that is wrong.
+func TestOtherRequestsAreNoMissingAnswers(t *testing.T) {
+	for _, mixed := range []bool{false, true} {
+		for _, more := range []string{"stable", "canary"} {
+			w, c := newWorld(3), trial.Default()
+			tr := before(w, &c, 60)
+			for range 60 {
+				k := w.second(.2)
+				k.Mixed = mixed
+				for _, a := range []*trial.Arm{&k.Stable, &k.Canary} {
+					if (a == &k.Stable) == (more == "stable") {
+						*a = w.arm(w.stable, 4*a.Requests.N)
+					}
+				}
+				tr.Add(&c, k)
+			}
+			if good := tr.Verdict(&c).Result == trial.Good; good != mixed {
+				t.Errorf("mixed %v, more of %s: good %v", mixed, more, good)
+			}
+		}
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	WorseThanTolerated Reason = "WorseThanTolerated"
 	// GoodEnough: the evidence for the canary reached its bound at this step.
 	GoodEnough Reason = "GoodEnough"
+	// ComparedBefore: nothing serves beside the canary, and it was good enough while something did.
+	ComparedBefore Reason = "ComparedBefore"
 	// NoTraffic: no request of the canary was answered at this step.
 	NoTraffic Reason = "NoTraffic"
 	// TooFewRequests: more requests are needed either way.
@@ -169,6 +171,9 @@ func (t *Trial) latencyFinding(c *Config, m *Metric, e *Evidence, f *Finding) {
 		g.Edge, g.Canary, g.Stable = edge.Edge, edge.Step, edge.Good.Stable
 		g.Low, g.High = sequential.RateInterval(g.Canary, c.Alpha)
 		g.weigh(&edge.Worse.Mixture, &edge.Good, test, t.Clumping.Size())
+		if t.Weight >= 1 && edge.Shown && m.Limit == 0 && g.Result == Unknown {
+			g.Result, g.Reason = Good, ComparedBefore
+		}
 		if !decided || g.decides(*f) {
 			*f, decided = g, true
 		}
