@@ -1,18 +1,25 @@
 // Copyright The Headgate Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package analysis turns measurements into verdicts. It is pure: what to ask is
-// data ([Due]), the answers are data ([Measurement]), and [Judge] compares them.
-// Asking is done by the packages below it: measure schedules, prometheus asks.
+// Package analysis turns what was measured into verdicts. It is pure: what to ask is
+// data ([Due]), what came is data ([Reading], [Measurement]), what it amounts to is data
+// ([Evidence], which can be stored as JSON), and [Judge] says what it means. Asking and
+// listening is done by the packages below it.
 //
-//	spec ──PlanFor──▶ Plan ──Due──▶ Query ──(a source asks)──▶ Measurement
-//	                   │                                           │ History.With
-//	                   └──────────────Judge◀────────── History ◀───┘
+//	spec ──PlanFor──▶ Plan ──Due──▶ Query ──(a source asks)──▶ Measurement ─┐
+//	                   │            proxies ─(envoystats)─▶ Reading ────────┤
+//	                   └──────────────Judge◀────────── Evidence ◀─Add──Read─┘
+//
+// Whatever counts requests, the gateway's proxies or counters in a Prometheus, is judged by
+// package trial: tests that may be looked at as often as one likes, with a stated
+// chance of rolling back a tolerable version.
 package analysis
 
 import (
 	"time"
 
+	"headgate.dev/headgate/analysis/sequential"
+	"headgate.dev/headgate/analysis/trial"
 	"headgate.dev/headgate/api/v1beta1"
 )
 
@@ -46,19 +53,30 @@ type Subject struct {
 	Step    int32
 	// StableVersion and CanaryVersion are the two arms.
 	StableVersion, CanaryVersion Version
-	// Since is when the gateway confirmed the present weight: samples older than
-	// this are not asked for.
+	// Since is when the gateway confirmed the present weight: what was counted before says
+	// nothing of this step. Zero while no weight is confirmed.
 	Since time.Time
 	// Weight is the canary's confirmed share of the traffic in percent.
 	Weight int32
+	// Mixed is true when requests reach the versions by other ways than by Weight too, or
+	// not at random (another route, a rule for testers, sticky sessions): then how many
+	// each version answers says nothing.
+	Mixed bool
 }
 
-// Plan is everything that decides what is measured next: the metrics of the
-// spec with their defaults filled in, how often, and of what.
+// Plan is everything that decides what is measured, of what, and how it is judged.
 type Plan struct {
-	Metrics  []v1beta1.Metric
+	// Metrics of the spec, with their templates resolved and their defaults filled in.
+	Metrics []v1beta1.Metric
+	// Problems say, by name, why a metric cannot be measured at all.
+	Problems map[string]Problem
+	// Interval is the time between two measurements of a metric that is asked for.
 	Interval time.Duration
-	Subject  Subject
+	// WarmUp is how long after Since the latency of the gateway is not judged.
+	WarmUp time.Duration
+	// Alpha is the allowed chance of rolling back a tolerable version.
+	Alpha   float64
+	Subject Subject
 }
 
 // Kind is the shape of an answer.
@@ -86,23 +104,13 @@ type Query struct {
 	Asked time.Time
 }
 
-// Bucket is a cumulative count: requests that took at most Le seconds.
-type Bucket struct {
-	Le    float64
-	Count float64
-}
-
 // Sample is what was measured of one arm.
 type Sample struct {
 	// Requests and Bad are counts in the interval, for KindCounts. For
 	// KindHistogram Requests is the count of the +Inf bucket.
 	Requests, Bad float64
-	// Unanswered is how many more requests were sent to the version than were
-	// answered in the interval, for KindCounts where the source knows it. It is
-	// negative when requests of an earlier interval were answered in this one.
-	Unanswered float64
 	// Buckets are cumulative and end with Le +Inf, for KindHistogram.
-	Buckets []Bucket
+	Buckets []sequential.Bucket
 	// Value is the number, for KindScalar.
 	Value float64
 	// Present is false when the source had no answer for this arm.
@@ -131,17 +139,15 @@ type Measurement struct {
 	Problem *Problem
 }
 
-// History is what was measured since Subject.Since, oldest first. It may be
-// empty at any time (a restart loses it): the next queries then reach back.
-// Measurements with To at or before Since are of stable only: what the canary is
-// compared with once it has all the traffic.
-type History struct {
-	Since        time.Time
-	Measurements []Measurement
-	// Pending are the metrics that are being asked for: they are not due.
-	Pending []string
-	// At is when the history was read; zero when that is not known.
-	At time.Time
+// Reading is what the gateway's proxies counted of both versions in one interval,
+// which began after the present weight was confirmed.
+type Reading struct {
+	Stable, Canary trial.Arm
+	// StablePods is Stable.Requests pod by pod; empty where that is not known.
+	StablePods []trial.Pod
+	// Proxies is how many of them report at present, Newest when the newest report came; zero for never.
+	Proxies int
+	Newest  time.Time
 }
 
 // Verdict is what the analysis says of a release at its present step.
@@ -151,4 +157,6 @@ type Verdict struct {
 	Reason, Why string
 	// Metrics is one entry per metric, in the order of the spec.
 	Metrics []v1beta1.MetricStatus
+	// Findings are the numbers behind them, for those that count requests; zero for the others.
+	Findings []trial.Finding
 }

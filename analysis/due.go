@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// lag is how long a sample may take from the proxy into the source. An
+	// lag is how long a sample may take from the app into a Prometheus. An
 	// interval is asked for only when it ended this long ago, because a sample
 	// that arrives later would belong to no interval.
 	lag = 2 * time.Second
@@ -31,13 +31,10 @@ const (
 // Due is what must be asked now, in the order of the metrics. No metric is asked
 // twice at a time, and the intervals of one metric follow each other without gap
 // or overlap, whatever failed in between. Nothing is due before a weight is confirmed.
-func Due(p Plan, h History, now time.Time) []Query {
+func Due(p Plan, e *Evidence, now time.Time) []Query {
 	var due []Query
 	for _, m := range p.Metrics {
-		if p.Subject.Since.IsZero() || slices.Contains(h.Pending, m.Name) {
-			continue
-		}
-		if q, at := next(p, m, h, now); !at.After(now) {
+		if q, at, ok := next(p, m, e, now); ok && !at.After(now) {
 			due = append(due, q)
 		}
 	}
@@ -46,55 +43,77 @@ func Due(p Plan, h History, now time.Time) []Query {
 
 // DueIn is how long it takes until something is due: 0 when something is due
 // now, and false when nothing will be before an answer arrives.
-func DueIn(p Plan, h History, now time.Time) (time.Duration, bool) {
+func DueIn(p Plan, e *Evidence, now time.Time) (time.Duration, bool) {
 	var in time.Duration
 	found := false
 	for _, m := range p.Metrics {
-		if p.Subject.Since.IsZero() || slices.Contains(h.Pending, m.Name) {
-			continue
-		}
-		_, at := next(p, m, h, now)
-		if d := max(at.Sub(now), 0); !found || d < in {
+		_, at, ok := next(p, m, e, now)
+		if d := max(at.Sub(now), 0); ok && (!found || d < in) {
 			in, found = d, true
 		}
 	}
 	return in, found
 }
 
-// next is the next query of a metric and when it is due.
-func next(p Plan, m v1beta1.Metric, h History, now time.Time) (Query, time.Time) {
+// next is the next query of a metric and when it is due; false when there is none for now.
+func next(p Plan, m v1beta1.Metric, e *Evidence, now time.Time) (Query, time.Time, bool) {
 	since := p.Subject.Since
-	q := Query{Metric: m, Kind: KindOf(m), Subject: p.Subject, Asked: now}
-	seen := of(h, m.Name, since)
-
-	at := since.Add(lag)
-	wait := min(p.Interval, firstLook)
-	if seen.failed != nil {
-		at = later(at, seen.failed.Asked.Add(wait))
+	_, impossible := p.Problems[m.Name]
+	if m.Gateway != "" || impossible || since.IsZero() || slices.Contains(e.Pending, m.Name) {
+		return Query{}, time.Time{}, false
 	}
-	if needsBaseline(p, m) && seen.baseline == nil {
+	q := Query{Metric: m, Kind: KindOf(m), Subject: p.Subject, Asked: now}
+	s := e.Series[m.Name]
+	if s == nil || !e.Since.Equal(since) {
+		s = &Series{} // of this step there is nothing yet
+		if old := e.Series[m.Name]; old != nil {
+			s.BaselineTaken = old.BaselineTaken
+		}
+	}
+	interval := p.Interval
+	if m.Interval != nil {
+		interval = m.Interval.Duration
+	}
+	at, wait := since.Add(lag), min(interval, firstLook)
+	if s.Failed != nil {
+		at = later(at, s.Failed.Asked.Add(wait))
+	}
+	if needsBaseline(p, m) && !s.BaselineTaken {
 		q.From, q.To = since.Add(-baseline), since
 		if q.Kind == KindScalar {
 			q.From = since.Add(-maxWindow)
 		}
-		return q, at
+		return q, at, true
 	}
-
 	q.From = since
-	if n := len(seen.good); n > 0 {
-		q.From, wait = seen.good[n-1].To, p.Interval
+	if m.InitialDelay != nil {
+		q.From = since.Add(m.InitialDelay.Duration)
+	}
+	if s.Last != nil {
+		q.From, wait = s.Last.To, interval
+	}
+	q.To = now.Add(-lag).Truncate(time.Millisecond) // Prometheus counts time in milliseconds
+	switch q.Kind {
+	case KindVerdict:
+		if s.Last != nil && m.Interval == nil {
+			return q, time.Time{}, false // asked once at each step
+		}
+		q.To = now
+		if s.Last == nil {
+			return q, later(at.Add(-lag), q.From), true
+		}
+		return q, later(at, q.From.Add(wait)), true
+	case KindScalar:
+		at = later(at, q.From.Add(wait+lag))
+		q.From = later(since, q.To.Add(-maxWindow))
+		return q, at, true
 	}
 	q.From = later(q.From, now.Add(-reach))
 	at = later(at, q.From.Add(wait+lag))
-	// Prometheus counts time in milliseconds.
-	q.To = now.Add(-lag).Truncate(time.Millisecond)
-	switch {
-	case q.Kind == KindScalar:
-		q.From = later(since, q.To.Add(-maxWindow))
-	case q.To.Sub(q.From) > chunk:
+	if q.To.Sub(q.From) > chunk {
 		q.To = q.From.Add(chunk)
 	}
-	return q, at
+	return q, at, true
 }
 
 // needsBaseline says whether stable must be measured before Since, because after

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"headgate.dev/headgate/analysis"
 	"headgate.dev/headgate/api/v1beta1"
@@ -25,11 +26,21 @@ func subject(weight int32) analysis.Subject {
 	}
 }
 
-// errorsOnly is a plan of one error rate.
-func errorsOnly(weight int32) analysis.Plan {
-	return analysis.PlanFor(&v1beta1.Analysis{
-		Metrics: []v1beta1.Metric{{Name: "errors", Gateway: v1beta1.GatewayErrorRate}},
-	}, subject(weight))
+// counters is a plan of one error rate from a Prometheus.
+func counters(weight int32) analysis.Plan {
+	return analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{
+		Name: "errors", Prometheus: &v1beta1.PrometheusSource{Counters: &v1beta1.Counters{Bad: "bad", Total: "all"}},
+	}}}, subject(weight))
+}
+
+// evidence is what answers amount to.
+func evidence(p analysis.Plan, ms ...analysis.Measurement) *analysis.Evidence {
+	e := &analysis.Evidence{}
+	e.Begin(p)
+	for _, m := range ms {
+		e.Add(p, m)
+	}
+	return e
 }
 
 type span struct{ From, To time.Duration }
@@ -54,45 +65,49 @@ func failed(from, to, asked time.Duration) analysis.Measurement {
 
 func TestDue(t *testing.T) {
 	const sec, minute = time.Second, time.Minute
-	pending := analysis.History{Pending: []string{"errors"}}
+	pending := []analysis.Measurement{{Metric: "pending"}}
 	tests := []struct {
 		name   string
 		weight int32
-		h      analysis.History
+		h      []analysis.Measurement
 		now    time.Duration
 		want   []span
 		in     time.Duration
 	}{
-		{"nothing before the first look", 5, analysis.History{}, 11 * sec, nil, sec},
-		{"the first look is from Since to the lag before now", 5, analysis.History{}, 12 * sec, []span{{0, 10 * sec}}, 0},
+		{"nothing before the first look", 5, nil, 11 * sec, nil, sec},
+		{"the first look is from Since to the lag before now", 5, nil, 12 * sec, []span{{0, 10 * sec}}, 0},
 		{"a metric that is being asked for is not due", 5, pending, minute, nil, -1},
-		{"the next interval begins where the last ended", 5, history(answer(0, 10*sec)), 22 * sec, []span{{10 * sec, 20 * sec}}, 0},
-		{"and not before an interval has passed", 5, history(answer(0, 10*sec)), 21 * sec, nil, sec},
+		{"the next interval begins where the last ended", 5, ms(answer(0, 10*sec)), 22 * sec, []span{{10 * sec, 20 * sec}}, 0},
+		{"and not before an interval has passed", 5, ms(answer(0, 10*sec)), 21 * sec, nil, sec},
 		{
 			"what failed is asked again an interval later, with what came since", 5,
-			history(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 32 * sec,
+			ms(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 32 * sec,
 			[]span{{10 * sec, 30 * sec}},
 			0,
 		},
 		{
 			"what failed is not asked again at once", 5,
-			history(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 31 * sec, nil, sec,
+			ms(answer(0, 10*sec), failed(10*sec, 20*sec, 22*sec)), 31 * sec, nil, sec,
 		},
-		{"after a restart it catches up in pieces of five minutes", 5, analysis.History{}, 20 * minute, []span{{0, 5 * minute}}, 0},
-		{"and goes on at once while it is behind", 5, history(answer(0, 5*minute)), 20*minute + sec, []span{{5 * minute, 10 * minute}}, 0},
-		{"but reaches back no further than half an hour", 5, analysis.History{}, 3 * time.Hour, []span{{150 * minute, 155 * minute}}, 0},
-		{"a failing piece is not asked for in a loop", 5, history(failed(0, 5*minute, 20*minute)), 20*minute + 3*sec, nil, 7 * sec},
-		{"at full weight stable is measured first, before Since", 100, analysis.History{}, 3 * sec, []span{{-10 * minute, 0}}, 0},
-		{"and then the canary since", 100, history(answer(-10*minute, 0)), 12 * sec, []span{{0, 10 * sec}}, 0},
-		{"a clock that went back asks nothing", 5, analysis.History{}, -minute, nil, minute + 12*sec},
+		{"after a restart it catches up in pieces of five minutes", 5, nil, 20 * minute, []span{{0, 5 * minute}}, 0},
+		{"and goes on at once while it is behind", 5, ms(answer(0, 5*minute)), 20*minute + sec, []span{{5 * minute, 10 * minute}}, 0},
+		{"but reaches back no further than half an hour", 5, nil, 3 * time.Hour, []span{{150 * minute, 155 * minute}}, 0},
+		{"a failing piece is not asked for in a loop", 5, ms(failed(0, 5*minute, 20*minute)), 20*minute + 3*sec, nil, 7 * sec},
+		{"at full weight stable is measured first, before Since", 100, nil, 3 * sec, []span{{-10 * minute, 0}}, 0},
+		{"and then the canary since", 100, ms(answer(-10*minute, 0)), 12 * sec, []span{{0, 10 * sec}}, 0},
+		{"a clock that went back asks nothing", 5, nil, -minute, nil, minute + 12*sec},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := errorsOnly(tt.weight)
-			if diff := cmp.Diff(tt.want, spans(analysis.Due(p, tt.h, at(tt.now)))); diff != "" {
+			p := counters(tt.weight)
+			e := evidence(p, tt.h...)
+			if len(tt.h) > 0 && tt.h[0].Metric == "pending" {
+				e.Pending = []string{"errors"}
+			}
+			if diff := cmp.Diff(tt.want, spans(analysis.Due(p, e, at(tt.now)))); diff != "" {
 				t.Errorf("Due (-want +got):\n%s", diff)
 			}
-			in, ok := analysis.DueIn(p, tt.h, at(tt.now))
+			in, ok := analysis.DueIn(p, e, at(tt.now))
 			if ok != (tt.in >= 0) || ok && in != tt.in {
 				t.Errorf("DueIn = %v, %v; want %v", in, ok, tt.in)
 			}
@@ -101,32 +116,25 @@ func TestDue(t *testing.T) {
 }
 
 func TestNothingIsDueBeforeAWeightIsConfirmed(t *testing.T) {
-	p := errorsOnly(5)
+	p := counters(5)
 	p.Subject.Since = time.Time{}
-	if due := analysis.Due(p, analysis.History{}, at(0)); due != nil {
+	if due := analysis.Due(p, &analysis.Evidence{}, at(0)); due != nil {
 		t.Errorf("due: %v", due)
 	}
-	if in, ok := analysis.DueIn(p, analysis.History{}, at(0)); ok {
+	if in, ok := analysis.DueIn(p, &analysis.Evidence{}, at(0)); ok {
 		t.Errorf("due in %v", in)
 	}
 }
 
-func history(ms ...analysis.Measurement) analysis.History {
-	h := analysis.History{Since: since}
-	for _, m := range ms {
-		h = h.With(m)
-	}
-	return h
-}
+func ms(ms ...analysis.Measurement) []analysis.Measurement { return ms }
 
 func TestIntervalsFollowEachOtherWhateverFails(t *testing.T) {
-	p := errorsOnly(5)
-	var h analysis.History
-	h.Since = since
+	p := counters(5)
+	e := evidence(p)
 	end := since
 	for i := range 2000 {
 		now := at(time.Duration(i) * 1700 * time.Millisecond)
-		for _, q := range analysis.Due(p, h, now) {
+		for _, q := range analysis.Due(p, e, now) {
 			m := analysis.Measurement{Metric: "errors", Kind: q.Kind, From: q.From, To: q.To, Asked: q.Asked}
 			if i%7 == 3 {
 				m.Problem = &analysis.Problem{Reason: "R"}
@@ -136,35 +144,33 @@ func TestIntervalsFollowEachOtherWhateverFails(t *testing.T) {
 				}
 				end = q.To
 			}
-			h = h.With(m)
+			e.Add(p, m)
 		}
 	}
 	if behind := at(2000 * 1700 * time.Millisecond).Sub(end); behind > time.Minute {
 		t.Errorf("the last answer ended %v before now", behind)
 	}
-	if n := len(h.Measurements); n > 70 {
-		t.Errorf("the history grew to %d measurements", n)
+}
+
+func TestAJobIsAskedOnceAtEachStep(t *testing.T) {
+	p := analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{Name: "errors", Job: &v1beta1.JobSource{}, InitialDelay: &metav1.Duration{Duration: 5 * time.Second}}}}, subject(5))
+	e := evidence(p)
+	if in, ok := analysis.DueIn(p, e, at(0)); !ok || in != 5*time.Second {
+		t.Errorf("due in %v, %v; want the initial delay", in, ok)
+	}
+	e.Add(p, analysis.Measurement{Metric: "errors", Kind: analysis.KindVerdict, From: at(5 * time.Second), To: at(6 * time.Second)})
+	if due := analysis.Due(p, e, at(time.Hour)); due != nil {
+		t.Errorf("due again at the same step: %+v", due)
+	}
+	p.Subject.Since = at(2 * time.Hour)
+	if due := analysis.Due(p, e, at(3*time.Hour)); len(due) != 1 {
+		t.Errorf("not due at the next step: %+v", due)
 	}
 }
 
-func TestOldMeasurementsAreMergedWithoutLosingARequest(t *testing.T) {
-	h := analysis.History{Since: since}
-	for i := range 500 {
-		d := time.Duration(i) * time.Second
-		m := answer(d, d+time.Second)
-		m.Canary = analysis.Sample{Requests: 3, Bad: 1, Present: true}
-		before := len(h.Measurements)
-		h2 := h.With(m)
-		if len(h.Measurements) != before {
-			t.Fatal("With changed its receiver")
-		}
-		h = h2
-	}
-	var n, bad float64
-	for _, m := range h.Measurements {
-		n, bad = n+m.Canary.Requests, bad+m.Canary.Bad
-	}
-	if n != 1500 || bad != 500 || len(h.Measurements) > 64 || !h.Measurements[0].From.Equal(since) {
-		t.Errorf("%v requests, %v bad, in %d measurements from %v", n, bad, len(h.Measurements), h.Measurements[0].From)
+func TestWhatTheProxiesReportIsNotAskedFor(t *testing.T) {
+	p := analysis.PlanFor(nil, subject(5))
+	if due := analysis.Due(p, evidence(p), at(time.Hour)); due != nil {
+		t.Errorf("due: %+v", due)
 	}
 }

@@ -6,57 +6,72 @@ package analysis
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"headgate.dev/headgate/api/v1beta1"
 )
 
-// misses is how many measurements in a row must be out of range for a Fail of a
-// metric that gives one number at a time.
-const misses = 3
-
-// judgeScalar compares single numbers: the newest must be in range for a Pass,
-// the newest three out of range for a Fail.
-func judgeScalar(l limits, s seen, missing *Problem) opinion {
-	out := 0
-	for i := len(s.good) - 1; i >= 0; i-- {
-		if in, _ := l.inRange(s.stable(i, l), s.good[i].Canary); in {
-			break
-		}
-		out++
+// number is the verdict on a source that gives one number, or a pass or fail, at a time. The newest
+// must be in range for a Pass. For a Fail so many in a row as the user said must be out of range; or, without
+// that, so many more than half of them that chance would do it too rarely.
+func (j judgement) number(s *Series, now time.Time) v1beta1.MetricStatus {
+	missing := s.missing(j.plan, j.metric, now)
+	if s.Last == nil {
+		return unknown(missing.Reason, "%s", missing.Message)
 	}
-	var o opinion
-	var allowed string
-	if n := len(s.good); n > 0 {
-		stable, canary := s.stable(n-1, l), s.good[n-1].Canary
-		_, allowed = l.inRange(stable, canary)
-		o.canary = number(canary.Value)
-		if l.compared {
-			o.stable = number(stable.Value)
-		}
-	}
-	numbers := "canary is " + o.canary
-	if o.stable != "" {
-		numbers += ", stable is " + o.stable
-	}
-	numbers += "; allowed is " + allowed
-	baselined := !l.compared || missing == nil || s.failed != nil
-	switch {
-	case out >= misses && baselined:
-		return o.say(v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "%s (%d measurements in a row)", numbers, out)
+	numbers, canary, stable := j.scalarNumbers(s)
+	out := v1beta1.MetricStatus{}
+	switch misses := j.metric.Misses; {
+	case misses != nil && s.Out >= int(*misses):
+		out = say(v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "%s%s", numbers, inARow(s.Out))
+	case misses == nil && s.Sign.Crossed:
+		out = say(v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "%s (out of range more often than chance would have it, %d in a row now)", numbers, s.Out)
 	case missing != nil:
-		return o.say(v1beta1.VerdictUnknown, missing.Reason, "%s", missing.Message)
-	case out > 0:
-		return o.say(v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive, "%s; %d of %d measurements in a row that roll back", numbers, out, misses)
+		out = unknown(missing.Reason, "%s", missing.Message)
+	case s.Out > 0 && misses != nil:
+		out = unknown(v1beta1.ReasonInconclusive, "%s; %d of %d measurements in a row that roll back", numbers, s.Out, *misses)
+	case s.Out > 0:
+		out = unknown(v1beta1.ReasonInconclusive, "%s; out of range %d times in a row", numbers, s.Out)
+	default:
+		out = say(v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "%s", numbers)
 	}
-	return o.say(v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "%s", numbers)
+	out.Canary, out.Stable = canary, stable
+	if misses := j.metric.Misses; misses != nil {
+		out.Against = share100(float64(s.Out), float64(*misses))
+	} else {
+		out.Against = share100(math.Log(s.Sign.Evidence()), -math.Log(j.plan.Alpha*j.plan.share(j.metric)))
+	}
+	return out
 }
 
-// stable is what measurement i of the canary is compared with.
-func (s seen) stable(i int, l limits) Sample {
-	if l.compared && s.baseline != nil {
-		return s.baseline.Stable
+func inARow(n int) string {
+	if n < 2 {
+		return ""
 	}
-	return s.good[i].Stable
+	return fmt.Sprintf(" (%d measurements in a row)", n)
+}
+
+func (j judgement) scalarNumbers(s *Series) (sentence, canary, stable string) {
+	m := s.Last
+	if m.Kind == KindVerdict {
+		sentence, canary = "it passed", "pass"
+		if m.Canary.Value != 0 {
+			sentence, canary = "it failed", "fail"
+		}
+		if m.Says != "" {
+			sentence += ": " + m.Says
+		}
+		return sentence, canary, ""
+	}
+	beside := s.stable(*m, j.limits)
+	_, allowed := j.limits.inRange(beside, m.Canary)
+	canary = number(m.Canary.Value)
+	sentence = "canary is " + canary
+	if j.limits.compared {
+		stable = number(beside.Value)
+		sentence += ", stable is " + stable
+	}
+	return sentence + "; allowed is " + allowed, canary, stable
 }
 
 // inRange says whether the canary's value is allowed, and which values are.

@@ -5,370 +5,405 @@ package analysis_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/sequential"
+	"headgate.dev/headgate/analysis/trial"
 	"headgate.dev/headgate/api/v1beta1"
 )
 
-// counted is an interval of ten seconds: requests and bad ones per arm.
-func counted(i int, stable, stableBad, canary, canaryBad float64) analysis.Measurement {
-	m := answer(time.Duration(i)*10*time.Second, time.Duration(i+1)*10*time.Second)
-	m.Stable = analysis.Sample{Requests: stable, Bad: stableBad, Present: true}
-	m.Canary = analysis.Sample{Requests: canary, Bad: canaryBad, Present: canary > 0}
-	return m
+// second is what the proxies counted in one of them: requests and bad ones, which all took
+// a given time.
+func second(stable, stableBad, canary, canaryBad, canaryTook float64) analysis.Reading {
+	return analysis.Reading{Stable: arm(stable, stableBad, 0.05), Canary: arm(canary, canaryBad, canaryTook), Proxies: 1}
 }
 
-func sourceDown(i int) analysis.Measurement {
-	m := counted(i, 0, 0, 0, 0)
-	m.Problem = &analysis.Problem{Reason: v1beta1.ReasonSourceUnavailable, Message: "nothing listens at http://p"}
-	return m
+// arm has a histogram in which a tenth takes twice as long and a hundredth ten times.
+func arm(n, bad, took float64) trial.Arm {
+	a := trial.Arm{Requests: sequential.Counts{N: n, X: bad}}
+	for i := range 60 {
+		le := 0.001 * math.Pow(2, float64(i)/4)
+		share := 0.0
+		for _, part := range []struct{ from, share float64 }{{took, .9}, {2 * took, .09}, {10 * took, .01}} {
+			if le >= part.from {
+				share += part.share
+			}
+		}
+		a.Latency = append(a.Latency, sequential.Bucket{Le: le, Count: share * n})
+	}
+	a.Latency = append(a.Latency, sequential.Bucket{Le: math.Inf(1), Count: n})
+	return a
 }
 
-func TestJudgeErrors(t *testing.T) {
-	unanswered := counted(0, 950, 1, 60, 0)
-	unanswered.Canary.Unanswered, unanswered.Stable.Unanswered = 500, 10
-	streams := counted(0, 950, 1, 60, 0)
-	streams.Canary.Unanswered, streams.Stable.Unanswered = 60, 950
+// play adds so many equal seconds from a second of the step on.
+func play(p analysis.Plan, e *analysis.Evidence, from, n int, r analysis.Reading) *analysis.Evidence {
+	for i := range n {
+		to := at(time.Duration(from+i+1) * time.Second)
+		r.Newest = to
+		e.Read(p, r, to)
+	}
+	return e
+}
+
+// inPods is a second of five equal pods of stable.
+func inPods(r analysis.Reading) analysis.Reading {
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		n := r.Stable.Requests
+		r.StablePods = append(r.StablePods, trial.Pod{Name: name, Requests: sequential.Counts{N: n.N / 5, X: n.X / 5}})
+	}
+	return r
+}
+
+// learned is evidence with ten minutes of stable at 100 requests a second.
+func learned(p analysis.Plan) *analysis.Evidence {
+	e := &analysis.Evidence{}
+	for range 600 {
+		e.Learn(p, second(100, 0.1, 0, 0, 0))
+	}
+	return e
+}
+
+func gateway(m ...v1beta1.Metric) *v1beta1.Analysis { return &v1beta1.Analysis{Metrics: m} }
+
+func status(t *testing.T, v analysis.Verdict, name string) v1beta1.MetricStatus {
+	t.Helper()
+	for _, m := range v.Metrics {
+		if m.Name == name {
+			return m
+		}
+	}
+	t.Fatalf("no metric %q in %+v", name, v)
+	return v1beta1.MetricStatus{}
+}
+
+func TestTheProxiesCountsJudge(t *testing.T) {
+	healthy := second(95, 0, 5, 0, 0.05)
+	num := func(s string) *v1beta1.Amount { return &v1beta1.Amount{Type: 1, StrVal: s} }
+	tests := []struct {
+		name    string
+		spec    *v1beta1.Analysis
+		subject func(*analysis.Subject)
+		play    func(analysis.Plan, *analysis.Evidence)
+		now     int // seconds
+		result  v1beta1.VerdictResult
+		reason  string
+		why     string // part of it
+	}{
+		{
+			"a step that has just begun", nil, nil, nil, 1,
+			v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic, "errors: no request of the canary was answered in 1s",
+		},
+		{
+			"a healthy canary needs requests", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 10, healthy) }, 10,
+			v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests, "canary fails 0% (0 of 50), stable 0% (0 of 950); ",
+		},
+		{
+			"and passes with them", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 200, healthy) }, 200,
+			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "errors: canary fails 0% (0 of 1000), stable 0% (0 of 19000); latency: ",
+		},
+		{
+			"one that fails everything is rolled back after three seconds", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 3, second(95, 0, 5, 5, 0.05)) }, 3,
+			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "errors: canary fails 100% (15 of 15), stable 0% (0 of 285): that is more than stable by more than 25% of its rate plus 0.05%",
+		},
+		{
+			"and not after two", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 2, second(95, 0, 5, 5, 0.05)) }, 2,
+			v1beta1.VerdictUnknown, v1beta1.ReasonNotGoodEnough, "errors: canary fails 100% (10 of 10)",
+		},
+		{
+			"an outage of both is not the canary's", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 900, inPods(second(95, 50, 5, 2.6, 0.05))) }, 900,
+			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "errors: canary fails 52% (2340 of 4500)",
+		},
+		{
+			"one that is twice as slow is rolled back", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 120, second(95, 0, 5, 0, 0.1)) }, 120,
+			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "of the canary's requests took longer than",
+		},
+		{
+			"but not while it warms up", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 14, second(950, 0, 50, 0, 0.5)) }, 14,
+			v1beta1.VerdictUnknown, v1beta1.ReasonWarmingUp, "latency: the new pods have 15s to warm up",
+		},
+		{
+			"one that hangs is rolled back", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 120, second(95, 0, 0, 0, 0)) }, 120,
+			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "answers: the canary answered 0 requests of 11400, with 5 % of the traffic: that is less than 80% of its share",
+		},
+		{
+			"but only held where it gets requests by other ways too", nil, func(s *analysis.Subject) { s.Mixed = true },
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 120, second(95, 0, 0, 0, 0)) }, 120,
+			v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic, "errors: no request of the canary was answered in 2m",
+		},
+		{
+			"proxies that fall silent hold", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 200, healthy) }, 210,
+			v1beta1.VerdictUnknown, v1beta1.ReasonStaleMeasurements, "the proxies last reported 10s ago",
+		},
+		{
+			"and so does a gateway of somebody else's", nil, nil, nil, 30,
+			v1beta1.VerdictUnknown, v1beta1.ReasonNoProxies, "no proxy of a Gateway of class headgate reports requests of shop/checkout and checkout-canary",
+		},
+		{
+			"what was proven stays so when they fall silent", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 3, second(95, 0, 5, 5, 0.05)) }, 60,
+			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "canary fails 100%",
+		},
+		{
+			"at weight 0 nothing is judged", nil, func(s *analysis.Subject) { s.Weight = 0 }, nil, 60,
+			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "errors: not judged at weight 0",
+		},
+		{
+			"a metric that observes does not decide", gateway(
+				v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate, Observe: true},
+			), nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 30, second(95, 0, 5, 5, 0.05)) }, 30,
+			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "every metric only observes",
+		},
+		{
+			"a number in place of stable", gateway(
+				v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate, Threshold: &v1beta1.Threshold{Max: num("2%")}},
+			), nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 30, second(95, 95, 5, 1, 0.05)) }, 30,
+			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "errors: canary fails 20% (30 of 150): that is more than 2%",
+		},
+		{
+			"a time in place of stable", gateway(
+				v1beta1.Metric{Name: "latency", Gateway: v1beta1.GatewayLatency, Threshold: &v1beta1.Threshold{Max: num("300ms")}},
+			), nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 15, 60, second(95, 0, 5, 0, 0.2)) }, 75,
+			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "more than 1% of them slower than 300ms",
+		},
+		{
+			"a pod of stable that fails alone holds", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) {
+				r := second(95, 12, 5, 0, 0.05)
+				r.StablePods = []trial.Pod{{Name: "a", Requests: sequential.Counts{N: 24, X: 12}}}
+				for _, name := range []string{"b", "c", "d"} {
+					r.StablePods = append(r.StablePods, trial.Pod{Name: name, Requests: sequential.Counts{N: 24}})
+				}
+				play(p, e, 0, 20, r)
+				r.Canary = arm(5, 5, 0.05)
+				play(p, e, 20, 60, r)
+			}, 80,
+			v1beta1.VerdictUnknown, v1beta1.ReasonPodsFailTogether, "pod a of stable, where nothing changed",
+		},
+		{
+			"more than its share cannot be", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 60, second(95, 0, 30, 0, 0.05)) }, 60,
+			v1beta1.VerdictUnknown, v1beta1.ReasonSplitNotAsAsked, "look for another way by which requests reach checkout-canary",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := subject(5)
+			if tt.subject != nil {
+				tt.subject(&s)
+			}
+			p := analysis.PlanFor(tt.spec, s)
+			e := learned(p)
+			e.Newest = time.Time{}
+			if tt.play != nil {
+				tt.play(p, e)
+			}
+			v := analysis.Judge(p, e, at(time.Duration(tt.now)*time.Second))
+			if v.Result != tt.result || v.Reason != tt.reason || !strings.Contains(v.Why, tt.why) {
+				t.Errorf("got %s %s: %s\nwant %s %s: … %s", v.Result, v.Reason, v.Why, tt.result, tt.reason, tt.why)
+			}
+		})
+	}
+}
+
+func TestTheStatusHasTheNumbers(t *testing.T) {
+	p := analysis.PlanFor(nil, subject(5))
+	e := play(p, learned(p), 0, 20, second(95, 1, 5, 0, 0.05))
+	got := status(t, analysis.Judge(p, e, at(20*time.Second)), "errors")
+	if got.Needed < 50 || got.Needed > 1000 || got.For <= 0 || got.For >= 100 || got.Against < 0 || got.Against >= 100 {
+		t.Errorf("needed %d, for %d %%, against %d %%", got.Needed, got.For, got.Against)
+	}
+	got.Needed, got.For, got.Against, got.Message = 0, 0, 0, ""
+	want := v1beta1.MetricStatus{
+		Name: "errors", Verdict: v1beta1.VerdictUnknown, Reason: v1beta1.ReasonTooFewRequests,
+		Stable: "1.05% (20 of 1900)", Canary: "0% (0 of 100)",
+		StableRequests: 1900, StableBad: 20, CanaryRequests: 100, CanaryRange: "0%-9.32%",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTheNextStepBeginsAnewForAndGoesOnAgainst(t *testing.T) {
+	p := analysis.PlanFor(nil, subject(5))
+	e := play(p, learned(p), 0, 200, second(95, 1, 5, 0.5, 0.05))
+	before := status(t, analysis.Judge(p, e, at(200*time.Second)), "errors")
+	p.Subject.Since, p.Subject.Weight = at(300*time.Second), 25
+	after := status(t, analysis.Judge(p, e, at(300*time.Second)), "errors")
+	if before.Against <= 0 || after.Against != before.Against || after.For != 0 || after.CanaryRequests != 0 {
+		t.Errorf("before %+v\nafter %+v", before, after)
+	}
+	if e.Since.Equal(p.Subject.Since) {
+		t.Error("Judge changed the evidence")
+	}
+}
+
+// The evidence goes on after a restart as if nothing had happened.
+func TestEvidenceSurvivesARestart(t *testing.T) {
+	p := analysis.PlanFor(gateway(
+		v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate},
+		v1beta1.Metric{Name: "latency", Gateway: v1beta1.GatewayLatency},
+		v1beta1.Metric{Name: "orders", Prometheus: &v1beta1.PrometheusSource{Query: "{{.Pods}}"}, Tolerance: &v1beta1.Tolerance{Relative: "10%"}},
+	), subject(5))
+	one := play(p, learned(p), 0, 20, second(95, 1, 5, 0.5, 0.05))
+	one.Add(p, scalar("orders", 0, 1, 2))
+	two := &analysis.Evidence{}
+	restore(t, one, two)
+	for _, e := range []*analysis.Evidence{one, two} {
+		play(p, e, 20, 20, second(95, 1, 5, 0.5, 0.05))
+		e.Add(p, scalar("orders", 10*time.Second, 1, 2))
+	}
+	if diff := cmp.Diff(analysis.Judge(p, one, at(40*time.Second)), analysis.Judge(p, two, at(40*time.Second))); diff != "" {
+		t.Errorf("(-without +with a restart):\n%s", diff)
+	}
+}
+
+func scalar(metric string, to time.Duration, stable, canary float64) analysis.Measurement {
+	return analysis.Measurement{
+		Metric: metric, Kind: analysis.KindScalar, From: since, To: at(to + time.Second), Asked: at(to + 2*time.Second),
+		Stable: analysis.Sample{Value: stable, Present: true}, Canary: analysis.Sample{Value: canary, Present: true},
+	}
+}
+
+func TestNumbersJudge(t *testing.T) {
+	num := func(s string) *v1beta1.Amount { return &v1beta1.Amount{Type: 1, StrVal: s} }
+	query := &v1beta1.PrometheusSource{Query: "{{.Pods}}"}
+	max10 := v1beta1.Metric{Name: "m", Prometheus: query, Threshold: &v1beta1.Threshold{Max: num("10")}}
+	range1to3 := v1beta1.Metric{Name: "m", Prometheus: query, Threshold: &v1beta1.Threshold{Min: num("1"), Max: num("3")}}
+	beside := v1beta1.Metric{Name: "m", Prometheus: query, Tolerance: &v1beta1.Tolerance{Relative: "10%"}}
+	higher := v1beta1.Metric{Name: "m", Prometheus: query, Tolerance: &v1beta1.Tolerance{Relative: "10%", Better: "Higher"}}
+	two := int32(2)
+	impatient := beside
+	impatient.Misses = &two
+	job := v1beta1.Metric{Name: "m", Job: &v1beta1.JobSource{}}
+	values := func(stable float64, canary ...float64) []analysis.Measurement {
+		var out []analysis.Measurement
+		for i, v := range canary {
+			out = append(out, scalar("m", time.Duration(i)*10*time.Second, stable, v))
+		}
+		return out
+	}
+	verdict := func(value float64, says string) []analysis.Measurement {
+		return []analysis.Measurement{{Metric: "m", Kind: analysis.KindVerdict, From: since, To: at(time.Second), Canary: analysis.Sample{Value: value}, Says: says}}
+	}
+	down := scalar("m", time.Second, 0, 0)
+	down.Problem = &analysis.Problem{Reason: v1beta1.ReasonSourceUnavailable, Message: "nothing listens at http://p"}
+	many := make([]float64, 30)
+	for i := range many {
+		many[i] = 2
+	}
 	tests := []struct {
 		name   string
-		weight int32
-		h      analysis.History
+		metric v1beta1.Metric
+		ms     []analysis.Measurement
 		result v1beta1.VerdictResult
 		reason string
 		why    string
 	}{
-		{
-			"nothing measured yet is unknown", 5, history(), v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet,
-			"errors: nothing was measured yet at this weight",
-		},
-		{
-			"as good as stable passes", 5, history(counted(0, 950, 4, 50, 0)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 50), stable 0.421% (4 of 950); allowed is 1.03%",
-		},
-		{
-			"a canary that fails everything fails", 5, history(counted(0, 950, 0, 50, 50)), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 100% (50 of 50), stable 0% (0 of 950); allowed is 0.5%",
-		},
-		{
-			"5% against 0% fails after 200 requests", 5, history(counted(0, 1900, 0, 100, 5), counted(1, 1900, 0, 100, 5)),
-			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 5% (10 of 200), stable 0% (0 of 3800); allowed is 0.5%",
-		},
-		{
-			"an outage of both versions is not the canary's", 5, history(counted(0, 950, 500, 50, 27)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 54% (27 of 50), stable 52.6% (500 of 950); allowed is 66.3%",
-		},
-		{
-			"too few canary requests, even if all are bad", 5, history(counted(0, 950, 0, 12, 12)), v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests,
-			"errors: 12 of 50 canary requests seen; about 32s more at the present rate",
-		},
-		{
-			"too few stable requests to compare with", 95, history(counted(0, 12, 0, 950, 0)), v1beta1.VerdictUnknown, v1beta1.ReasonTooFewRequests,
-			"errors: 12 of 50 stable requests seen; about 32s more at the present rate",
-		},
-		{
-			"a few bad requests out of tolerance are too close to call", 5, history(counted(0, 950, 0, 100, 1)), v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive,
-			"errors: canary fails 1% (1 of 100), stable 0% (0 of 950); allowed is 0.5%; that is too close to call, as chance alone could do it with 100 requests",
-		},
-		{
-			"a fault that is over does not roll back", 5, history(counted(0, 950, 0, 100, 50), counted(1, 950, 0, 100, 0)),
-			v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive,
-			"errors: canary fails 25% (50 of 200), stable 0% (0 of 1900); allowed is 0.5%; it is not rolled back while the last interval is within tolerance (0 of 100 failed)",
-		},
-		{
-			"a fault that begins does not pass", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 0, 100, 20)),
-			v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive,
-			"errors: canary fails 0.198% (20 of 10100), stable 0% (0 of 10450); allowed is 0.5%, but in its last 10s 20 of 100 failed, where 0.5% is allowed",
-		},
-		{
-			"and rolls back when it lasts", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 0, 100, 20), counted(2, 950, 0, 100, 18)),
-			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 0.373% (38 of 10200), stable 0% (0 of 11400); allowed is 0.5%, but in its last 20s 38 of 200 failed, where 0.5% is allowed",
-		},
-		{
-			"an outage that begins in both versions does not", 5, history(counted(0, 9500, 0, 10000, 0), counted(1, 950, 190, 100, 20), counted(2, 950, 190, 100, 18)),
-			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0.373% (38 of 10200), stable 3.33% (380 of 11400); allowed is 4.67%",
-		},
-		{
-			"an interval without canary requests does not count as the last", 5, history(counted(0, 950, 0, 100, 50), counted(1, 950, 0, 0, 0)),
-			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 50% (50 of 100), stable 0% (0 of 1900); allowed is 0.5%",
-		},
-		{
-			"no canary traffic is unknown", 5, history(counted(0, 950, 0, 0, 0)), v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic,
-			"errors: no request of the canary was answered in 10s",
-		},
-		{
-			"a source that knows neither version", 5, history(answer(0, 10*time.Second)), v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic,
-			"errors: Prometheus has no request counts of shop/checkout and shop/checkout-canary: either no request reached them, or it does not scrape the gateway's proxies",
-		},
-		{
-			"a canary that is sent requests and answers few does not pass", 5, history(unanswered), v1beta1.VerdictUnknown, v1beta1.ReasonUnanswered,
-			"errors: 494 of 554 requests sent to the canary have no answer; it must answer before it can pass",
-		},
-		{
-			"long streams, as usual for stable, do not hold", 5, history(streams), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 60), stable 0.105% (1 of 950); allowed is 0.632%",
-		},
-		{
-			"a source that fails after good data holds", 5, history(counted(0, 950, 0, 100, 0), sourceDown(1)),
-			v1beta1.VerdictUnknown, v1beta1.ReasonSourceUnavailable, "errors: nothing listens at http://p",
-		},
-		{
-			"a source that fails does not save a bad canary", 5, history(counted(0, 950, 0, 100, 50), sourceDown(1)),
-			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 50% (50 of 100), stable 0% (0 of 950); allowed is 0.5%",
-		},
-		{
-			"a source that came back is forgotten", 5, history(sourceDown(0), counted(1, 950, 0, 100, 0)), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 100), stable 0% (0 of 950); allowed is 0.5%",
-		},
-		{
-			"old data is not a reason to promote", 5, late(history(counted(0, 950, 0, 100, 0)), 5*time.Minute),
-			v1beta1.VerdictUnknown, v1beta1.ReasonStaleMeasurements,
-			"errors: the newest measurement is 4.8m old; newer ones are being asked for",
-		},
-		{
-			"weight 0 is not judged by traffic", 0, history(), v1beta1.VerdictPass, v1beta1.ReasonNotJudged,
-			"errors: not judged at weight 0, where no request is sent to the canary",
-		},
-		{
-			"full weight compares with stable before it", 100, history(before(950, 1), counted(0, 0, 0, 100, 0)),
-			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance,
-			"errors: canary fails 0% (0 of 100), stable 0.105% (1 of 950); allowed is 0.632%",
-		},
-		{
-			"full weight still rolls back", 100, history(before(950, 1), counted(0, 0, 0, 100, 30)),
-			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance,
-			"errors: canary fails 30% (30 of 100), stable 0.105% (1 of 950); allowed is 0.632%",
-		},
-		{
-			"full weight without stable's values waits for them", 100, history(counted(0, 0, 0, 100, 0)),
-			v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet,
-			"errors: stable's values from before the canary got all the traffic are not measured yet",
-		},
+		{"nothing measured yet", max10, nil, v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet, "nothing was measured yet at this weight"},
+		{"in range", max10, values(0, 5), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "canary is 5; allowed is at most 10"},
+		{"out of range once", max10, values(0, 5, 11), v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive, "1 of 3 measurements in a row that roll back"},
+		{"out of range three times in a row", max10, values(0, 11, 12, 13), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "canary is 13; allowed is at most 10 (3 measurements in a row)"},
+		{"three times, but not in a row", max10, values(0, 11, 12, 1, 13), v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive, "1 of 3"},
+		{"below a range", range1to3, values(0, 0, 0, 0), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "allowed is from 1 to 3"},
+		{"as good as stable", beside, values(1, 1.1), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "canary is 1.1, stable is 1; allowed is at most 1.1"},
+		{"worse a few times is not more than chance", beside, values(1, 2, 2, 2, 2), v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive, "out of range 4 times in a row"},
+		{"worse many times is", beside, values(1, many...), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "out of range more often than chance would have it"},
+		{"unless one asked for less", impatient, values(1, 2, 2), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "(2 measurements in a row)"},
+		{"higher is better", higher, values(1, 0.5), v1beta1.VerdictUnknown, v1beta1.ReasonInconclusive, "allowed is at least 0.9"},
+		{"a source that is down", max10, []analysis.Measurement{down}, v1beta1.VerdictUnknown, v1beta1.ReasonSourceUnavailable, "nothing listens at http://p"},
+		{"a source that went down says nothing of now", max10, append(values(0, 5), down), v1beta1.VerdictUnknown, v1beta1.ReasonSourceUnavailable, "nothing listens"},
+		{"but what it said before counts", max10, append(values(0, 11, 12, 13), down), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "canary is 13"},
+		{"a job that succeeds", job, verdict(0, ""), v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "it passed"},
+		{"a job that fails", job, verdict(1, "2 of 40 checks failed"), v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "it failed: 2 of 40 checks failed"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := analysis.Judge(errorsOnly(tt.weight), tt.h)
-			if v.Result != tt.result || v.Reason != tt.reason {
-				t.Errorf("got %s %s, want %s %s", v.Result, v.Reason, tt.result, tt.reason)
-			}
-			if diff := cmp.Diff(tt.why, v.Why); diff != "" {
-				t.Errorf("why (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func late(h analysis.History, d time.Duration) analysis.History {
-	h.At = at(d)
-	return h
-}
-
-func before(stable, bad float64) analysis.Measurement {
-	m := answer(-10*time.Minute, 0)
-	m.Stable = analysis.Sample{Requests: stable, Bad: bad, Present: true}
-	return m
-}
-
-func TestJudgeThresholdOfErrors(t *testing.T) {
-	most := func(limit string) analysis.Plan {
-		a := v1beta1.Amount{Type: 1, StrVal: limit}
-		return analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{
-			Name: "errors", Gateway: v1beta1.GatewayErrorRate, Threshold: &v1beta1.Threshold{Max: &a},
-		}}}, subject(5))
-	}
-	tests := []struct {
-		name string
-		h    analysis.History
-		want v1beta1.VerdictResult
-	}{
-		{"under the threshold passes, without stable", history(counted(0, 0, 0, 100, 1)), v1beta1.VerdictPass},
-		{"over it fails, even if stable is as bad", history(counted(0, 950, 200, 100, 20)), v1beta1.VerdictFail},
-		{"at it passes", history(counted(0, 0, 0, 100, 2)), v1beta1.VerdictPass},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if v := analysis.Judge(most("2%"), tt.h); v.Result != tt.want {
-				t.Errorf("got %+v, want %s", v, tt.want)
+			p := analysis.PlanFor(gateway(tt.metric), subject(5))
+			e := evidence(p, tt.ms...)
+			now := at(time.Duration(len(tt.ms)) * 10 * time.Second)
+			v := analysis.Judge(p, e, now)
+			if v.Result != tt.result || v.Reason != tt.reason || !strings.Contains(v.Why, tt.why) {
+				t.Errorf("got %s %s: %s\nwant %s %s: … %s", v.Result, v.Reason, v.Why, tt.result, tt.reason, tt.why)
 			}
 		})
 	}
-}
-
-// timed is an interval with a histogram of 10ms, 25ms, 50ms, 100ms and more per
-// arm; counts are per bucket.
-func timed(i int, stable, canary [5]float64) analysis.Measurement {
-	m := answer(time.Duration(i)*10*time.Second, time.Duration(i+1)*10*time.Second)
-	m.Metric, m.Kind = "p90", analysis.KindHistogram
-	sample := func(counts [5]float64) analysis.Sample {
-		s := analysis.Sample{}
-		for j, le := range []float64{0.01, 0.025, 0.05, 0.1, math.Inf(1)} {
-			s.Requests += counts[j]
-			s.Buckets = append(s.Buckets, analysis.Bucket{Le: le, Count: s.Requests})
+	t.Run("a measurement that is too old", func(t *testing.T) {
+		p := analysis.PlanFor(gateway(max10), subject(5))
+		v := analysis.Judge(p, evidence(p, values(0, 5)...), at(10*time.Minute))
+		if v.Result != v1beta1.VerdictUnknown || v.Reason != v1beta1.ReasonStaleMeasurements {
+			t.Errorf("%+v", v)
 		}
-		s.Present = s.Requests > 0
-		return s
-	}
-	m.Stable, m.Canary = sample(stable), sample(canary)
-	return m
+	})
 }
 
-func p90(change func(*v1beta1.Metric)) analysis.Plan {
-	m := v1beta1.Metric{Name: "p90", Gateway: v1beta1.GatewayLatency, Quantile: "0.9"}
-	if change != nil {
-		change(&m)
-	}
-	return analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{m}}, subject(5))
-}
-
-func TestJudgeLatency(t *testing.T) {
-	fast := [5]float64{500, 450, 0, 0, 0} // p90 in 10ms-25ms, so up to 25*1.2+5 = 35ms is allowed, counted at 50ms
-	max100 := func(m *v1beta1.Metric) {
-		a := v1beta1.Amount{Type: 1, StrVal: "80ms"}
-		m.Threshold = &v1beta1.Threshold{Max: &a}
-	}
-	tests := []struct {
-		name   string
-		change func(*v1beta1.Metric)
-		h      analysis.History
-		result v1beta1.VerdictResult
-		why    string
-	}{
-		{
-			"the same distribution passes", nil, history(timed(0, fast, [5]float64{50, 50, 0, 0, 0})), v1beta1.VerdictPass,
-			"p90: canary's p90 is 10ms-25ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
-		},
-		{
-			"one bucket up lies within the resolution and passes", nil, history(timed(0, fast, [5]float64{10, 10, 80, 0, 0})), v1beta1.VerdictPass,
-			"p90: canary's p90 is 25ms-50ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
-		},
-		{
-			"clearly slower fails", nil, history(timed(0, fast, [5]float64{10, 10, 10, 70, 0})), v1beta1.VerdictFail,
-			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
-		},
-		{
-			"slower than the last bucket fails", nil, history(timed(0, fast, [5]float64{10, 10, 10, 0, 70})), v1beta1.VerdictFail,
-			"p90: canary's p90 is over 100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms",
-		},
-		{
-			"both slow in the last interval is not the canary's fault", nil,
-			history(timed(0, [5]float64{0, 9500, 0, 0, 0}, [5]float64{0, 100, 0, 0, 0}),
-				timed(1, [5]float64{0, 0, 0, 950, 0}, [5]float64{0, 0, 0, 100, 0})), v1beta1.VerdictUnknown,
-			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms; it is not rolled back while the last interval is within tolerance (0 of 100 took longer than allowed)",
-		},
-		{
-			"a few slow ones are too close to call", nil, history(timed(0, fast, [5]float64{44, 0, 0, 6, 0})), v1beta1.VerdictUnknown,
-			"p90: canary's p90 is 50ms-100ms, stable's 10ms-25ms; allowed is 35ms, counted at the bucket bound 50ms; that is too close to call, as chance alone could do it with 50 requests",
-		},
-		{
-			"a threshold needs no stable", max100, history(timed(0, [5]float64{}, [5]float64{0, 0, 0, 60, 0})), v1beta1.VerdictPass,
-			"p90: canary's p90 is 50ms-100ms; allowed is 80ms, counted at the bucket bound 100ms",
-		},
-		{
-			"over the threshold fails", max100, history(timed(0, [5]float64{}, [5]float64{0, 0, 0, 0, 60})), v1beta1.VerdictFail,
-			"p90: canary's p90 is over 100ms; allowed is 80ms, counted at the bucket bound 100ms",
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			v := analysis.Judge(p90(tt.change), tt.h)
-			if v.Result != tt.result {
-				t.Errorf("got %s (%s), want %s", v.Result, v.Reason, tt.result)
+func TestCountersOfAPrometheusAreJudgedLikeTheGateways(t *testing.T) {
+	for _, weight := range []int32{5, 100} {
+		for _, bad := range []float64{0, 10} {
+			p := counters(weight)
+			e := evidence(p)
+			if weight == 100 {
+				m := answer(-10*time.Minute, 0)
+				m.Stable = analysis.Sample{Requests: 5000, Present: true}
+				e.Add(p, m)
 			}
-			if diff := cmp.Diff(tt.why, v.Why); diff != "" {
-				t.Errorf("why (-want +got):\n%s", diff)
+			for i := range 10 {
+				m := answer(time.Duration(i)*10*time.Second, time.Duration(i+1)*10*time.Second)
+				m.Canary = analysis.Sample{Requests: 100, Bad: bad, Present: true}
+				if weight < 100 {
+					m.Stable = analysis.Sample{Requests: 1900, Present: true}
+				}
+				e.Add(p, m)
 			}
-		})
-	}
-}
-
-func TestJudgeScalar(t *testing.T) {
-	values := func(pairs ...[2]float64) analysis.History {
-		h := analysis.History{Since: since}
-		for i, p := range pairs {
-			m := answer(time.Duration(i)*10*time.Second, time.Duration(i+1)*10*time.Second)
-			m.Metric, m.Kind = "orders", analysis.KindScalar
-			m.Stable, m.Canary = analysis.Sample{Value: p[0], Present: true}, analysis.Sample{Value: p[1], Present: true}
-			h = h.With(m)
+			want := v1beta1.VerdictPass
+			if bad > 0 {
+				want = v1beta1.VerdictFail
+			}
+			if v := analysis.Judge(p, e, at(102*time.Second)); v.Result != want {
+				t.Errorf("at %d %%, %v %% bad: %+v", weight, bad, v)
+			}
 		}
-		return h
-	}
-	number := func(s string) *v1beta1.Amount { return &v1beta1.Amount{Type: 1, StrVal: s} }
-	least10 := v1beta1.Metric{Threshold: &v1beta1.Threshold{Min: number("10")}}
-	lower := v1beta1.Metric{Tolerance: &v1beta1.Tolerance{Relative: "10%"}}
-	higher := v1beta1.Metric{Tolerance: &v1beta1.Tolerance{Relative: "10%", Better: "Higher"}}
-	tests := []struct {
-		name   string
-		metric v1beta1.Metric
-		h      analysis.History
-		result v1beta1.VerdictResult
-		why    string
-	}{
-		{"in range passes", least10, values([2]float64{0, 10}), v1beta1.VerdictPass, "orders: canary is 10; allowed is at least 10"},
-		{
-			"out of range once is not a fail", least10, values([2]float64{0, 9}), v1beta1.VerdictUnknown,
-			"orders: canary is 9; allowed is at least 10; 1 of 3 measurements in a row that roll back",
-		},
-		{
-			"three times in a row is", least10, values([2]float64{0, 20}, [2]float64{0, 9}, [2]float64{0, 8}, [2]float64{0, 7}), v1beta1.VerdictFail,
-			"orders: canary is 7; allowed is at least 10 (3 measurements in a row)",
-		},
-		{"not above stable's tolerance", lower, values([2]float64{100, 110}), v1beta1.VerdictPass, "orders: canary is 110, stable is 100; allowed is at most 110"},
-		{"a negative stable value has slack upwards too", lower, values([2]float64{-100, -91}), v1beta1.VerdictPass, "orders: canary is -91, stable is -100; allowed is at most -90"},
-		{
-			"higher is better", higher, values([2]float64{100, 89}, [2]float64{100, 89}, [2]float64{100, 89}), v1beta1.VerdictFail,
-			"orders: canary is 89, stable is 100; allowed is at least 90 (3 measurements in a row)",
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			m := tt.metric
-			m.Name, m.Prometheus = "orders", &v1beta1.PrometheusSource{Query: "x"}
-			v := analysis.Judge(analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{m}}, subject(5)), tt.h)
-			if v.Result != tt.result {
-				t.Errorf("got %s (%s), want %s", v.Result, v.Reason, tt.result)
-			}
-			if diff := cmp.Diff(tt.why, v.Why); diff != "" {
-				t.Errorf("why (-want +got):\n%s", diff)
-			}
-		})
 	}
 }
 
-func TestOneMetricThatFailsDecides(t *testing.T) {
-	p := analysis.PlanFor(nil, subject(5))
-	good := timed(0, [5]float64{950, 0, 0, 0, 0}, [5]float64{100, 0, 0, 0, 0})
-	good.Metric = "p99"
-	tests := []struct {
-		name   string
-		h      analysis.History
-		result v1beta1.VerdictResult
-	}{
-		{"both pass", history(counted(0, 950, 0, 100, 0), good), v1beta1.VerdictPass},
-		{"one unknown", history(counted(0, 950, 0, 100, 0)), v1beta1.VerdictUnknown},
-		{"one fails, one unknown", history(counted(0, 950, 0, 100, 60)), v1beta1.VerdictFail},
-		{"one fails, one passes", history(counted(0, 950, 0, 100, 60), good), v1beta1.VerdictFail},
+func TestWhatCannotBeMeasuredIsUnknown(t *testing.T) {
+	p := analysis.PlanFor(gateway(
+		v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate},
+		v1beta1.Metric{Name: "orders", Template: &v1beta1.TemplateReference{Name: "orders"}},
+	), subject(5))
+	p.Problems = map[string]analysis.Problem{"orders": {Reason: v1beta1.ReasonTemplateNotFound, Message: "there is no MetricTemplate orders"}}
+	e := play(p, learned(p), 0, 200, second(95, 0, 5, 0, 0.05))
+	v := analysis.Judge(p, e, at(200*time.Second))
+	if v.Result != v1beta1.VerdictUnknown || v.Why != "orders: there is no MetricTemplate orders" {
+		t.Errorf("%+v", v)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			v := analysis.Judge(p, tt.h)
-			if v.Result != tt.result || len(v.Metrics) != 2 {
-				t.Errorf("got %+v, want %s", v, tt.result)
-			}
-		})
+	if due := analysis.Due(p, e, at(200*time.Second)); due != nil {
+		t.Errorf("it is asked for: %+v", due)
 	}
-	off := analysis.PlanFor(&v1beta1.Analysis{Disabled: true}, subject(5))
-	if v := analysis.Judge(off, history()); v.Result != v1beta1.VerdictPass || v.Reason != v1beta1.ReasonAnalysisDisabled {
-		t.Errorf("disabled: %+v", v)
-	}
-	if due := analysis.Due(off, history(), at(time.Hour)); due != nil {
-		t.Errorf("disabled, but due: %v", due)
+}
+
+func TestAWarmUpOfItsOwn(t *testing.T) {
+	spec := &v1beta1.Analysis{WarmUp: &metav1.Duration{}}
+	p := analysis.PlanFor(spec, subject(5))
+	e := play(p, learned(p), 0, 3, second(950, 0, 50, 0, 0.5))
+	if v := analysis.Judge(p, e, at(3*time.Second)); v.Result != v1beta1.VerdictFail {
+		t.Errorf("without a warm-up: %+v", v)
 	}
 }

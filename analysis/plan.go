@@ -4,30 +4,30 @@
 package analysis
 
 import (
-	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"headgate.dev/headgate/analysis/sequential"
+	"headgate.dev/headgate/analysis/trial"
 	"headgate.dev/headgate/api/v1beta1"
 )
 
 // The defaults of a plan.
 const (
-	// DefaultInterval is the time between two measurements of a metric.
+	// DefaultInterval is the time between two measurements of a metric that is asked for.
 	DefaultInterval = 10 * time.Second
-	// DefaultMinRequests is how many canary requests a gateway metric needs.
-	DefaultMinRequests int64 = 50
-	// DefaultQuantile is the quantile of a Latency metric.
-	DefaultQuantile = "0.99"
+	// DefaultWarmUp is how long after a confirmed weight latency is not judged.
+	DefaultWarmUp = 15 * time.Second
+	// DefaultFalseRollbackRate is the chance of rolling back a tolerable version in a release.
+	DefaultFalseRollbackRate = 0.001
 )
 
-// PlanFor fills in the defaults of a spec, which may be nil. A plan without
-// metrics is an analysis that is disabled.
+// PlanFor fills in the defaults of a spec, which may be nil, and whose metrics have no
+// templates any more. A plan without metrics is an analysis that is disabled.
 func PlanFor(spec *v1beta1.Analysis, subject Subject) Plan {
-	p := Plan{Interval: DefaultInterval, Subject: subject}
+	p := Plan{Interval: DefaultInterval, WarmUp: DefaultWarmUp, Alpha: DefaultFalseRollbackRate, Subject: subject}
 	if spec == nil {
 		spec = &v1beta1.Analysis{}
 	}
@@ -37,11 +37,18 @@ func PlanFor(spec *v1beta1.Analysis, subject Subject) Plan {
 	if spec.Interval != nil && spec.Interval.Duration >= time.Second {
 		p.Interval = spec.Interval.Duration
 	}
+	if spec.WarmUp != nil && spec.WarmUp.Duration >= 0 {
+		p.WarmUp = spec.WarmUp.Duration
+	}
+	if alpha, err := rollbackRate(spec.FalseRollbackRate); err == nil {
+		p.Alpha = alpha
+	}
 	metrics := spec.Metrics
 	if len(metrics) == 0 {
 		metrics = []v1beta1.Metric{
 			{Name: "errors", Gateway: v1beta1.GatewayErrorRate},
-			{Name: "p99", Gateway: v1beta1.GatewayLatency},
+			{Name: "latency", Gateway: v1beta1.GatewayLatency},
+			{Name: "answers", Gateway: v1beta1.GatewayAnswers},
 		}
 	}
 	for i := range metrics {
@@ -51,153 +58,151 @@ func PlanFor(spec *v1beta1.Analysis, subject Subject) Plan {
 }
 
 func withDefaults(m v1beta1.Metric) v1beta1.Metric {
-	if m.Gateway == "" {
-		return m
+	kind := KindOf(m)
+	counted := kind == KindCounts || kind == KindHistogram
+	if counted && m.Tolerance == nil && m.Threshold == nil {
+		m.Tolerance = defaultTolerance(m)
 	}
-	if m.MinRequests == nil {
-		n := DefaultMinRequests
-		m.MinRequests = &n
+	if counted && m.GoodEnough == nil && m.Gateway != v1beta1.GatewayAnswers {
+		m.GoodEnough = defaultEnough(m, kind)
 	}
-	if m.Gateway == v1beta1.GatewayLatency && m.Quantile == "" {
-		m.Quantile = DefaultQuantile
+	if kind == KindHistogram && m.Threshold != nil && m.Quantile == "" {
+		m.Quantile = "0.99"
 	}
-	if m.Tolerance == nil && m.Threshold == nil {
-		m.Tolerance = defaultTolerance(m.Gateway)
+	if m.Weight == nil {
+		m.Weight = ptr(defaultWeight(m.Gateway))
+	}
+	if m.Misses == nil && !counted {
+		switch {
+		case kind == KindVerdict:
+			m.Misses = ptr(int32(1))
+		case m.Threshold != nil:
+			m.Misses = ptr(int32(3))
+		}
 	}
 	return m
 }
 
-func defaultTolerance(g v1beta1.GatewayMetric) *v1beta1.Tolerance {
-	relative, absolute := "25%", amount("0.5%")
-	if g == v1beta1.GatewayLatency {
-		relative, absolute = "20%", amount("5ms")
+func defaultTolerance(m v1beta1.Metric) *v1beta1.Tolerance {
+	switch {
+	case m.Gateway == v1beta1.GatewayAnswers:
+		return &v1beta1.Tolerance{Relative: "20%"}
+	case KindOf(m) == KindHistogram:
+		return &v1beta1.Tolerance{Relative: "18%", Absolute: amount("5ms")}
+	default:
+		return &v1beta1.Tolerance{Relative: "25%", Absolute: amount("0.05%")}
 	}
-	return &v1beta1.Tolerance{Relative: relative, Absolute: &absolute}
 }
 
-func amount(s string) v1beta1.Amount {
-	return v1beta1.Amount(intstr.FromString(s))
+// defaultEnough is half more than stable and a point, or twice what is tolerated where that is more: a step
+// that asked for less than the tolerance would never end.
+func defaultEnough(m v1beta1.Metric, kind Kind) *v1beta1.Tolerance {
+	relative, absolute := 0.5, 0.01
+	if kind == KindCounts && m.Tolerance != nil {
+		if l, err := limitsOf(m); err == nil {
+			relative, absolute = max(relative, 2*l.relative), max(absolute, 2*l.absolute)
+		}
+	}
+	return &v1beta1.Tolerance{Relative: percentText(relative), Absolute: amount(percentText(absolute))}
 }
+
+// percentText is a share as the API writes it.
+func percentText(share float64) string { return strconv.FormatFloat(100*share, 'f', -1, 64) + "%" }
+
+func defaultWeight(g v1beta1.GatewayMetric) int32 {
+	switch g {
+	case v1beta1.GatewayErrorRate:
+		return 5
+	case v1beta1.GatewayLatency:
+		return 3
+	default:
+		return 1
+	}
+}
+
+func amount(s string) *v1beta1.Amount { return ptr(v1beta1.Amount(intstr.FromString(s))) }
+
+func ptr[T any](v T) *T { return &v }
 
 // KindOf is the kind of measurement a metric needs.
 func KindOf(m v1beta1.Metric) Kind {
-	switch m.Gateway {
-	case v1beta1.GatewayErrorRate:
-		return KindCounts
-	case v1beta1.GatewayLatency:
+	switch {
+	case m.Gateway == v1beta1.GatewayLatency, m.Prometheus != nil && m.Prometheus.Histogram != "":
 		return KindHistogram
+	case m.Gateway != "", m.Prometheus != nil && m.Prometheus.Counters != nil:
+		return KindCounts
+	case m.Job != nil, m.Webhook != nil:
+		return KindVerdict
 	default:
 		return KindScalar
 	}
 }
 
-// limits are the numbers of a metric's tolerance or threshold, in the unit of
-// its values: a share between 0 and 1 for errors, seconds for latency.
-type limits struct {
-	// compared with stable, or with min and max.
-	compared           bool
-	relative, absolute float64
-	higherIsBetter     bool
-	min, max           *float64
-	// quantile of a latency, minRequests of a gateway metric.
-	quantile    float64
-	minRequests float64
+// leastWeights is what the weights of a release's metrics are at least divided by: the default
+// metrics leave a tenth of the evidence for one of the user's own.
+const leastWeights = 10
+
+// share is the part of Alpha that a metric owns. The shares of the metrics that decide add up to at most 1.
+func (p Plan) share(m v1beta1.Metric) float64 {
+	sum := int32(0)
+	for _, other := range p.Metrics {
+		if !other.Observe && other.Misses == nil {
+			sum += *other.Weight
+		}
+	}
+	return float64(*m.Weight) / float64(max(sum, leastWeights, *m.Weight))
 }
 
-// limitsOf reads a metric's numbers. The error is a sentence that says what to
-// write instead.
-func limitsOf(m v1beta1.Metric) (limits, error) {
-	l := limits{minRequests: float64(DefaultMinRequests)}
-	if m.MinRequests != nil {
-		l.minRequests = float64(max(*m.MinRequests, 1))
-	}
-	if m.Gateway == v1beta1.GatewayLatency {
-		q, err := strconv.ParseFloat(m.Quantile, 64)
-		if err != nil || !(q > 0 && q < 1) {
-			return l, fmt.Errorf("quantile %q is not between 0 and 1: write quantile: \"0.99\"", m.Quantile)
-		}
-		l.quantile = q
-	}
-	switch {
-	case m.Tolerance != nil:
-		l.compared = true
-		return l, l.readTolerance(m)
-	case m.Threshold != nil:
-		return l, l.readThreshold(m)
-	default:
-		return l, fmt.Errorf("there is neither a tolerance nor a threshold: write tolerance: {relative: 20%%} or threshold: {max: …}")
-	}
-}
+const (
+	// beta is the allowed chance of a step calling a version good enough that is not.
+	beta = 0.05
+	// leastTicks is how many ticks it takes at least to roll back.
+	leastTicks = 3
+)
 
-func (l *limits) readTolerance(m v1beta1.Metric) error {
-	t := m.Tolerance
-	if t.Relative != "" {
-		number, isPercent := strings.CutSuffix(t.Relative, "%")
-		v, err := strconv.ParseFloat(number, 64)
-		if err != nil || !isPercent || v < 0 {
-			return fmt.Errorf("tolerance.relative %q is not a share of stable's value: write relative: 20%%", t.Relative)
-		}
-		l.relative = v / 100
-	}
-	if t.Absolute != nil {
-		v, err := valueOf(m, "tolerance.absolute", *t.Absolute)
+// trialOf is what the metrics of one source of counts are held against.
+func (p Plan) trialOf(metrics ...v1beta1.Metric) trial.Config {
+	c := trial.Config{Alpha: p.Alpha, Beta: beta, Ticks: leastTicks}
+	for _, m := range metrics {
+		l, err := limitsOf(m)
 		if err != nil {
-			return err
+			continue // Judge says why it cannot be judged
 		}
-		if v < 0 {
-			return fmt.Errorf("tolerance.absolute %s is negative: it says how much worse the canary may be, 0 or more", t.Absolute)
+		t := trial.Metric{Name: m.Name, Share: p.share(m), Quantile: l.quantile}
+		switch {
+		case m.Gateway == v1beta1.GatewayAnswers:
+			t.Kind, t.Tolerance.Ratio = trial.Answers, 1-l.relative
+		case KindOf(m) == KindHistogram:
+			t.Kind, t.Shift = trial.Latency, sequential.Shift{Ratio: 1 + l.relative, Seconds: l.absolute}
+		default:
+			t.Kind, t.Tolerance = trial.Errors, sequential.Tolerance{Ratio: 1 + l.relative, Slack: l.absolute}
 		}
-		l.absolute = v
+		t.Enough = l.enough
+		if l.max != nil {
+			t.Limit = *l.max
+		}
+		c.Metrics = append(c.Metrics, t)
 	}
-	if t.Better == "Higher" && m.Gateway != "" {
-		return fmt.Errorf("better: Higher does not fit gateway: %s, where lower is always better: remove it", m.Gateway)
-	}
-	l.higherIsBetter = t.Better == "Higher"
-	return nil
+	return c
 }
 
-func (l *limits) readThreshold(m v1beta1.Metric) error {
-	for _, side := range []struct {
-		name string
-		from *v1beta1.Amount
-		to   **float64
-	}{{"threshold.min", m.Threshold.Min, &l.min}, {"threshold.max", m.Threshold.Max, &l.max}} {
-		if side.from == nil {
-			continue
+// gatewayTrial is the trial of all metrics that the gateway's proxies count.
+func (p Plan) gatewayTrial() trial.Config {
+	var metrics []v1beta1.Metric
+	for _, m := range p.Metrics {
+		if m.Gateway != "" {
+			metrics = append(metrics, m)
 		}
-		v, err := valueOf(m, side.name, *side.from)
-		if err != nil {
-			return err
-		}
-		*side.to = &v
 	}
-	if l.min != nil && l.max != nil && *l.min > *l.max {
-		return fmt.Errorf("threshold.min %s is larger than threshold.max %s: no value lies between them", m.Threshold.Min, m.Threshold.Max)
-	}
-	return nil
+	return p.trialOf(metrics...)
 }
 
-// valueOf reads an amount in the unit of the metric.
-func valueOf(m v1beta1.Metric, field string, a v1beta1.Amount) (float64, error) {
-	v, unit, err := a.Parse()
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", field, err)
+// Listens says whether the gateway's proxies are needed for any metric.
+func (p Plan) Listens() bool {
+	for _, m := range p.Metrics {
+		if m.Gateway != "" {
+			return true
+		}
 	}
-	switch m.Gateway {
-	case v1beta1.GatewayErrorRate:
-		if unit != v1beta1.UnitPercent {
-			return 0, fmt.Errorf("%s %s has no percent sign: an error rate is counted in percent, write 0.5%%", field, &a)
-		}
-		return v / 100, nil
-	case v1beta1.GatewayLatency:
-		if unit != v1beta1.UnitSeconds {
-			return 0, fmt.Errorf("%s %s is not a time: a latency is counted in time, write 300ms or 1.5s", field, &a)
-		}
-		return v, nil
-	default:
-		if unit != v1beta1.UnitNone {
-			return 0, fmt.Errorf("%s %s has a unit, but a query gives a plain number: write it in the unit of the query, for example 0.3", field, &a)
-		}
-		return v, nil
-	}
+	return false
 }

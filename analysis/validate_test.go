@@ -140,32 +140,3 @@ func TestRenderFillsInTheArm(t *testing.T) {
 		}
 	}
 }
-
-func TestAnInvalidMetricIsUnknownAndSaysWhatToWrite(t *testing.T) {
-	p := analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{
-		Name: "p", Gateway: v1beta1.GatewayLatency, Quantile: "7",
-	}}}, subject(5))
-	v := analysis.Judge(p, history())
-	if v.Result != v1beta1.VerdictUnknown || v.Reason != v1beta1.ReasonInvalidSpec || !strings.Contains(v.Why, `write quantile: "0.99"`) {
-		t.Errorf("%+v", v)
-	}
-}
-
-func TestPlanForFillsDefaultsAndLeavesTheSpecAlone(t *testing.T) {
-	spec := &v1beta1.Analysis{Metrics: []v1beta1.Metric{{Name: "l", Gateway: v1beta1.GatewayLatency}}}
-	p := analysis.PlanFor(spec, subject(5))
-	m := p.Metrics[0]
-	if p.Interval != 10*time.Second || m.Quantile != "0.99" || *m.MinRequests != 50 || m.Tolerance.Relative != "20%" || m.Tolerance.Absolute.String() != "5ms" {
-		t.Errorf("%+v", p)
-	}
-	if spec.Metrics[0].Quantile != "" || spec.Metrics[0].Tolerance != nil {
-		t.Errorf("the spec was changed: %+v", spec.Metrics[0])
-	}
-	names := []string{}
-	for _, m := range analysis.PlanFor(nil, subject(5)).Metrics {
-		names = append(names, m.Name)
-	}
-	if diff := cmp.Diff([]string{"errors", "p99"}, names); diff != "" {
-		t.Error(diff)
-	}
-}

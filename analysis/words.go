@@ -8,14 +8,16 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"headgate.dev/headgate/analysis/sequential"
 )
 
 // ofRequests is a share with its counts: "0.42% (4 of 950)".
-func ofRequests(s Sample) string {
-	if s.Requests <= 0 {
+func ofRequests(c sequential.Counts) string {
+	if c.N <= 0 {
 		return "0 of 0"
 	}
-	return fmt.Sprintf("%s (%s of %s)", percent(s.Bad/s.Requests), count(s.Bad), count(s.Requests))
+	return fmt.Sprintf("%s (%s of %s)", percent(c.X/c.N), count(c.X), count(c.N))
 }
 
 // percent is a share in percent with three digits: "0.105%", "12.5%", "100%".
@@ -61,40 +63,4 @@ func trimmed(v float64) string {
 	}
 	text := strconv.FormatFloat(v, 'f', digits, 64)
 	return strings.TrimSuffix(text, ".0")
-}
-
-// quantileName is "p99" for 0.99 and "p99.9" for 0.999.
-func quantileName(q float64) string { return "p" + strconv.FormatFloat(100*q, 'g', 6, 64) }
-
-// quantileWords is the bucket of a quantile: "100ms-119ms".
-func quantileWords(s Sample, q float64) string {
-	lo, hi, ok := s.quantile(q)
-	switch {
-	case !ok:
-		return ""
-	case math.IsInf(hi, 1):
-		return "over " + seconds(lo)
-	default:
-		return seconds(lo) + "-" + seconds(hi)
-	}
-}
-
-// boundWords is a limit and the bucket bound that stands for it.
-func boundWords(limit, bound float64) string {
-	switch {
-	case math.IsInf(bound, 1):
-		return seconds(limit) + ", beyond the largest bucket"
-	case bound == limit:
-		return seconds(limit)
-	default:
-		return fmt.Sprintf("%s, counted at the bucket bound %s", seconds(limit), seconds(bound))
-	}
-}
-
-// moreTime is how long the missing requests will take at the rate so far.
-func moreTime(missing, seen, inSeconds float64) string {
-	if seen <= 0 || inSeconds <= 0 {
-		return ""
-	}
-	return fmt.Sprintf("; about %s more at the present rate", seconds(math.Ceil(missing*inSeconds/seen)))
 }

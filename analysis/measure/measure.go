@@ -1,18 +1,21 @@
 // Copyright The Headgate Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package measure asks the queries that are due, in the background, and keeps the
-// answers until they are collected. It never makes its caller wait.
+// Package measure follows the releases under way: it takes what the gateway's proxies
+// count, asks the other sources when they are due, adds both to the evidence of each
+// release, and says when the verdict is news. Nobody who asks it has to wait.
+//
+//	proxies ── Tap ──▶ ┌ entry, one goroutine per Canary ┐ ──▶ OnFail, at once
+//	sources ── Ask ──▶ └  analysis.Evidence, Judge       ┘ ──▶ Notify, Follow
 package measure
 
 import (
 	"context"
-	"slices"
+	"encoding/json"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"headgate.dev/headgate/analysis"
@@ -22,13 +25,32 @@ import (
 // the measurement's Problem.
 type Ask func(ctx context.Context, q analysis.Query) analysis.Measurement
 
+// Tap gives what the gateway's proxies count of the two versions of a release.
+type Tap interface {
+	// Take gives what came since the last Take, of intervals that began at or after since.
+	// It does not wait.
+	Take(since time.Time) analysis.Reading
+	// Arrived is sent to when something came. What is sent while nobody receives is dropped.
+	Arrived() <-chan struct{}
+	// Close ends it.
+	Close()
+}
+
 // Options are what a Measurer works with.
 type Options struct {
-	// Ask is the source. Required.
+	// Ask is the source of everything but the gateway's own metrics. Required.
 	Ask Ask
-	// Notify is called, from another goroutine, when an answer arrived. It must
-	// not wait. May be nil.
+	// Listen opens a Tap on what the proxies count of a subject's versions. Nil: there are
+	// no proxies to listen to.
+	Listen func(analysis.Subject) Tap
+	// Notify is called, from another goroutine, when there is news of a release. It must
+	// not wait long. May be nil.
 	Notify func(key types.NamespacedName)
+	// OnFail is called once, from another goroutine, as soon as the verdict on a release is
+	// Fail, before Notify. May be nil.
+	OnFail func(analysis.Subject)
+	// Now is the clock. Required.
+	Now func() time.Time
 	// Concurrency is how many queries are asked at a time, over all keys. Default 8.
 	Concurrency int
 	// Timeout is how long one query may take, its wait for a free place included.
@@ -36,8 +58,20 @@ type Options struct {
 	Timeout time.Duration
 }
 
-// Measurer keeps the history of each release under way. Its methods may be called
-// from several goroutines.
+const (
+	// tick is the shortest time between two looks at the proxies: one report of each. With several
+	// proxies, whose reports come at different moments, less would count each look as a tick.
+	tick = 900 * time.Millisecond
+	// tellEvery is how often numbers alone are news.
+	tellEvery = 10 * time.Second
+	// learnEvery is how often stable is looked at while no release has traffic.
+	learnEvery = 10 * time.Second
+	// memory is how long stable is remembered at least, and at most twice that.
+	memory = 30 * time.Minute
+)
+
+// Measurer follows any number of Canaries. Its methods may be called from several
+// goroutines.
 type Measurer struct {
 	ctx    context.Context //nolint:containedctx // the life of the process, not of a call: queries outlive the call that starts them
 	o      Options
@@ -47,16 +81,7 @@ type Measurer struct {
 	entries map[types.NamespacedName]*entry
 }
 
-// entry is the history of one release at one step.
-type entry struct {
-	attempt int64
-	plan    analysis.Plan
-	history analysis.History
-	ctx     context.Context //nolint:containedctx // ends with the entry
-	stop    context.CancelFunc
-}
-
-// New makes a Measurer that stops asking when ctx ends.
+// New makes a Measurer that ends with ctx.
 func New(ctx context.Context, o Options) *Measurer {
 	if o.Concurrency <= 0 {
 		o.Concurrency = 8
@@ -67,85 +92,77 @@ func New(ctx context.Context, o Options) *Measurer {
 	if o.Notify == nil {
 		o.Notify = func(types.NamespacedName) {}
 	}
-	return &Measurer{
-		ctx: ctx, o: o,
-		places:  semaphore.NewWeighted(int64(o.Concurrency)),
-		entries: map[types.NamespacedName]*entry{},
+	if o.OnFail == nil {
+		o.OnFail = func(analysis.Subject) {}
 	}
+	return &Measurer{ctx: ctx, o: o, places: semaphore.NewWeighted(int64(o.Concurrency)), entries: map[types.NamespacedName]*entry{}}
 }
 
-// Collect gives what is known of a release so far and starts what is due. It
-// never waits. Where the attempt, the metrics, the versions or Since changed, the
-// history starts anew, and answers to the old questions are dropped.
-func (m *Measurer) Collect(key types.NamespacedName, attempt int64, plan analysis.Plan, now time.Time) analysis.History {
+// Release is what is followed of a Canary.
+type Release struct {
+	// Attempt numbers the release; 0 while there is none, when only stable is learned.
+	Attempt int64
+	// Plan says what is measured. While no weight is confirmed its Subject.Since is zero, and
+	// nothing counts.
+	Plan analysis.Plan
+	// Saved is the Evidence of this attempt as JSON, from before a restart; nil for none. It is only looked at
+	// where the attempt is new to the Measurer.
+	Saved []byte
+}
+
+// Follow says what is known of a release by now and goes on with it. It never waits. Another
+// attempt, and other metrics, begin anew, with what is known of stable.
+func (m *Measurer) Follow(key types.NamespacedName, r Release) analysis.Verdict {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	e := m.entries[key]
-	if e == nil || e.attempt != attempt || !samePlan(e.plan, plan) {
-		if e != nil {
-			e.stop()
-		}
-		e = &entry{attempt: attempt, plan: plan, history: analysis.History{Since: plan.Subject.Since}}
-		e.ctx, e.stop = context.WithCancel(m.ctx)
+	if e == nil {
+		e = newEntry(m, key)
 		m.entries[key] = e
+		go e.run()
 	}
-	for _, q := range analysis.Due(plan, e.history, now) {
-		e.history.Pending = append(e.history.Pending, q.Metric.Name)
-		go m.ask(key, e, q)
-	}
-	h := e.history
-	h.At = now
-	h.Measurements = slices.Clone(h.Measurements)
-	h.Pending = slices.Clone(h.Pending)
-	return h
+	m.mu.Unlock()
+	return e.follow(r)
 }
 
-// Forget drops a release and stops what is asked for it.
+// Hold stops counting what the proxies report of a Canary until the next confirmed weight: it is
+// called before a weight is changed.
+func (m *Measurer) Hold(key types.NamespacedName) {
+	m.mu.Lock()
+	e := m.entries[key]
+	m.mu.Unlock()
+	if e != nil {
+		e.hold()
+	}
+}
+
+// Evidence gives what is known of a release as JSON, to be stored. Nil for a Canary that
+// is not followed or has no release.
+func (m *Measurer) Evidence(key types.NamespacedName) []byte {
+	m.mu.Lock()
+	e := m.entries[key]
+	m.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.attempt == 0 {
+		return nil
+	}
+	data, err := json.Marshal(e.evidence)
+	if err != nil {
+		return nil // a number that JSON has no word for: the release goes on without a memory
+	}
+	return data
+}
+
+// Forget drops a Canary and stops what is asked for it.
 func (m *Measurer) Forget(key types.NamespacedName) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e := m.entries[key]; e != nil {
+	e := m.entries[key]
+	delete(m.entries, key)
+	m.mu.Unlock()
+	if e != nil {
 		e.stop()
-		delete(m.entries, key)
 	}
-}
-
-func (m *Measurer) ask(key types.NamespacedName, e *entry, q analysis.Query) {
-	ctx, cancel := context.WithTimeout(e.ctx, m.o.Timeout)
-	defer cancel()
-	var answer analysis.Measurement
-	if err := m.places.Acquire(ctx, 1); err != nil {
-		answer.Problem = tooBusy(m.o.Concurrency, m.o.Timeout)
-	} else {
-		answer = m.answer(ctx, q)
-		m.places.Release(1)
-	}
-	answer.Metric, answer.Kind = q.Metric.Name, q.Kind
-	answer.From, answer.To, answer.Asked = q.From, q.To, q.Asked
-	if m.keep(key, e, answer) {
-		m.o.Notify(key)
-	}
-}
-
-// keep adds an answer to its history, unless that is no longer the one in use.
-func (m *Measurer) keep(key types.NamespacedName, e *entry, answer analysis.Measurement) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e.ctx.Err() != nil || m.entries[key] != e {
-		return false
-	}
-	e.history = e.history.With(answer)
-	e.history.Pending = slices.DeleteFunc(e.history.Pending, func(name string) bool { return name == answer.Metric })
-	return true
-}
-
-// samePlan says whether what was measured for one plan may be used for another.
-func samePlan(a, b analysis.Plan) bool {
-	return a.Subject.Since.Equal(b.Subject.Since) &&
-		a.Subject.Weight == b.Subject.Weight &&
-		a.Subject.Namespace == b.Subject.Namespace &&
-		a.Subject.Canary == b.Subject.Canary &&
-		equality.Semantic.DeepEqual(a.Subject.StableVersion, b.Subject.StableVersion) &&
-		equality.Semantic.DeepEqual(a.Subject.CanaryVersion, b.Subject.CanaryVersion) &&
-		equality.Semantic.DeepEqual(a.Metrics, b.Metrics)
 }

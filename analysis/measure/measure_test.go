@@ -5,242 +5,380 @@ package measure_test
 
 import (
 	"context"
-	"runtime"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"headgate.dev/headgate/analysis"
 	"headgate.dev/headgate/analysis/measure"
+	"headgate.dev/headgate/analysis/sequential"
+	"headgate.dev/headgate/analysis/trial"
 	"headgate.dev/headgate/api/v1beta1"
 )
 
+var key = types.NamespacedName{Namespace: "shop", Name: "checkout"}
+
+func num(s string) *v1beta1.Amount { return &v1beta1.Amount{Type: 1, StrVal: s} }
+
+// The specs of the tests: what the proxies count, and what is asked for.
 var (
-	since = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
-	key   = types.NamespacedName{Namespace: "shop", Name: "checkout"}
+	counted = &v1beta1.Analysis{WarmUp: &metav1.Duration{}, Metrics: []v1beta1.Metric{{Name: "errors", Gateway: v1beta1.GatewayErrorRate}}}
+	asked   = &v1beta1.Analysis{Metrics: []v1beta1.Metric{{Name: "orders", Prometheus: &v1beta1.PrometheusSource{Query: "x"}, Threshold: &v1beta1.Threshold{Max: num("10")}}}}
 )
 
-func plan(since time.Time) analysis.Plan {
-	return analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{Name: "errors", Gateway: v1beta1.GatewayErrorRate}}},
-		analysis.Subject{Namespace: "shop", Canary: "checkout", Since: since, Weight: 5})
-}
-
-// source is asked in the background and answers when the test lets it.
-type source struct {
-	asked   chan analysis.Query
-	release chan analysis.Measurement
-	ended   atomic.Int32
-}
-
-func newSource() *source {
-	return &source{asked: make(chan analysis.Query, 100), release: make(chan analysis.Measurement)}
-}
-
-func (s *source) ask(ctx context.Context, q analysis.Query) analysis.Measurement {
-	defer s.ended.Add(1)
-	s.asked <- q
-	select {
-	case m := <-s.release:
-		return m
-	case <-ctx.Done():
-		return analysis.Measurement{Problem: &analysis.Problem{Reason: v1beta1.ReasonQueryTimedOut, Message: "too slow"}}
-	}
-}
-
-type bench struct {
+// world is a Measurer with proxies and a source that the test plays.
+type world struct {
 	*measure.Measurer
-	*source
-	notified chan types.NamespacedName
+	t *testing.T
+
+	mu sync.Mutex
+	// bad is the share of the canary's requests that fails; sent the requests of a second.
+	bad, sent float64
+	taps      []*tap
+	queries   []analysis.Query
+	answer    func(context.Context, analysis.Query) analysis.Measurement
+	news      []time.Time
+	fails     []time.Time
 }
 
-func start(t *testing.T, o measure.Options) bench {
+// tap is a proxy that reports every second; its reports are delivered by the world.
+type tap struct {
+	w       *world
+	arrived chan struct{}
+	mu      sync.Mutex
+	reports []report
+	closed  bool
+}
+
+type report struct {
+	began, came time.Time
+	reading     analysis.Reading
+}
+
+func (p *tap) Arrived() <-chan struct{} { return p.arrived }
+
+func (p *tap) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}
+
+func (p *tap) Take(since time.Time) analysis.Reading {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sum := analysis.Reading{Proxies: 1}
+	for _, r := range p.reports {
+		sum.Newest = r.came
+		if r.began.Before(since) {
+			continue
+		}
+		for _, arm := range []struct{ to, from *trial.Arm }{{&sum.Stable, &r.reading.Stable}, {&sum.Canary, &r.reading.Canary}} {
+			arm.to.Requests.N += arm.from.Requests.N
+			arm.to.Requests.X += arm.from.Requests.X
+		}
+	}
+	p.reports = nil
+	return sum
+}
+
+// play runs a test in a bubble of its own time.
+func play(t *testing.T, o measure.Options, test func(*world)) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	b := bench{source: newSource(), notified: make(chan types.NamespacedName, 100)}
-	o.Ask, o.Notify = b.ask, func(k types.NamespacedName) { b.notified <- k }
-	b.Measurer = measure.New(ctx, o)
-	return b
-}
-
-// within fails the test when nothing comes in a few seconds.
-func within[T any](t *testing.T, c <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(10 * time.Second):
-		t.Fatalf("waited in vain for %s", what)
-		panic("unreachable")
-	}
-}
-
-func TestCollectAsksOnceInTheBackgroundAndTellsWhenTheAnswerCame(t *testing.T) {
-	b := start(t, measure.Options{})
-	now := since.Add(12 * time.Second)
-	if h := b.Collect(key, 1, plan(since), since); len(h.Measurements)+len(h.Pending) != 0 {
-		t.Fatalf("before anything is due: %+v", h)
-	}
-	h := b.Collect(key, 1, plan(since), now)
-	if len(h.Measurements) != 0 || len(h.Pending) != 1 || !h.At.Equal(now) {
-		t.Fatalf("right after asking: %+v", h)
-	}
-	q := within(t, b.asked, "the query")
-	b.Collect(key, 1, plan(since), now.Add(time.Minute))
-	b.release <- analysis.Measurement{Canary: analysis.Sample{Requests: 7, Present: true}}
-	if got := within(t, b.notified, "the notice"); got != key {
-		t.Errorf("notified of %v", got)
-	}
-	h = b.Collect(key, 1, plan(since), now)
-	if len(h.Measurements) != 1 || h.Measurements[0].Canary.Requests != 7 || len(h.Pending) != 0 {
-		t.Fatalf("after the answer: %+v", h)
-	}
-	if m := h.Measurements[0]; m.Metric != "errors" || !m.From.Equal(q.From) || !m.To.Equal(q.To) || !m.Asked.Equal(q.Asked) {
-		t.Errorf("the answer does not fit its question: %+v, %+v", m, q)
-	}
-	select {
-	case q := <-b.asked:
-		t.Errorf("asked a second time: %+v", q)
-	default:
-	}
-}
-
-func TestANewStepDropsTheAnswersOfTheOldOne(t *testing.T) {
-	weight := plan(since)
-	weight.Subject.Weight = 25
-	edited := plan(since)
-	edited.Metrics[0].Name = "failures"
-	tests := []struct {
-		name    string
-		attempt int64
-		plan    analysis.Plan
-	}{
-		{"a later Since", 1, plan(since.Add(time.Minute))},
-		{"another attempt", 2, plan(since)},
-		{"another weight", 1, weight},
-		{"other metrics", 1, edited},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			b := start(t, measure.Options{})
-			b.Collect(key, 1, plan(since), since.Add(20*time.Second))
-			within(t, b.asked, "the first query")
-			// At Since of the new plan nothing is due yet.
-			h := b.Collect(key, tt.attempt, tt.plan, tt.plan.Subject.Since)
-			if len(h.Pending) != 0 || !h.Since.Equal(tt.plan.Subject.Since) {
-				t.Errorf("the new history begins with %+v", h)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := &world{t: t, sent: 100}
+		o.Now = time.Now
+		o.Ask = func(ctx context.Context, q analysis.Query) analysis.Measurement {
+			w.mu.Lock()
+			w.queries = append(w.queries, q)
+			answer := w.answer
+			w.mu.Unlock()
+			return answer(ctx, q)
+		}
+		o.Notify = func(types.NamespacedName) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.news = append(w.news, time.Now())
+		}
+		o.OnFail = func(analysis.Subject) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.fails = append(w.fails, time.Now())
+		}
+		o.Listen = func(analysis.Subject) measure.Tap {
+			p := &tap{w: w, arrived: make(chan struct{}, 1)}
+			w.taps = append(w.taps, p)
+			return p
+		}
+		w.Measurer = measure.New(ctx, o)
+		test(w)
+		cancel()
+		synctest.Wait()
+		for i, p := range w.taps {
+			if !p.closed {
+				t.Errorf("tap %d is still open", i)
 			}
-			eventually(t, "the old query ends", func() bool { return b.ended.Load() == 1 })
-			if h := b.Collect(key, tt.attempt, tt.plan, tt.plan.Subject.Since); len(h.Measurements) != 0 {
-				t.Errorf("an answer of the old step is in the new history: %+v", h)
-			}
-			if len(b.notified) != 0 {
-				t.Error("notified of an answer nobody asked for")
+		}
+	})
+}
+
+// seconds lets them pass, each with a report of the newest tap.
+func (w *world) seconds(n int, weight float64) {
+	for range n {
+		began := time.Now()
+		time.Sleep(time.Second)
+		p := w.taps[len(w.taps)-1]
+		c := w.sent * weight
+		p.mu.Lock()
+		p.reports = append(p.reports, report{began, time.Now(), analysis.Reading{
+			Stable: trial.Arm{Requests: sequential.Counts{N: w.sent - c}}, Canary: trial.Arm{Requests: sequential.Counts{N: c, X: math.Round(c * w.bad)}},
+		}})
+		p.mu.Unlock()
+		select {
+		case p.arrived <- struct{}{}:
+		default:
+		}
+		synctest.Wait()
+	}
+}
+
+func (w *world) follow(spec *v1beta1.Analysis, attempt int64, weight int32, since time.Time) analysis.Verdict {
+	v := w.Follow(key, measure.Release{Attempt: attempt, Plan: analysis.PlanFor(spec, analysis.Subject{
+		Namespace: "shop", Canary: "checkout", Attempt: attempt, Since: since, Weight: weight,
+		StableVersion: analysis.Version{Service: "checkout"}, CanaryVersion: analysis.Version{Service: "checkout-canary"},
+	})})
+	synctest.Wait()
+	return v
+}
+
+func TestACanaryThatFailsIsToldWithTheThirdReport(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		since := time.Now()
+		w.follow(counted, 1, 5, since)
+		w.seconds(30, .05)
+		w.bad = 1
+		begin := time.Now()
+		w.seconds(5, .05)
+		if len(w.fails) != 1 || w.fails[0].Sub(begin) != 3*time.Second {
+			t.Errorf("the fault began at %v, and failed at %v", begin, w.fails)
+		}
+		if v := w.follow(counted, 1, 5, since); v.Result != v1beta1.VerdictFail {
+			t.Errorf("%+v", v)
+		}
+	})
+}
+
+func TestNumbersAloneAreNewsEveryTenSeconds(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		w.follow(counted, 1, 5, time.Now())
+		w.seconds(2, .05)
+		w.news = nil
+		w.seconds(60, .05)
+		if n := len(w.news); n < 5 || n > 6 {
+			t.Errorf("%d times in a minute", n)
+		}
+	})
+}
+
+func TestWhatIsCountedBeforeAConfirmedWeightDoesNotCount(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		w.follow(counted, 1, 5, time.Now())
+		w.seconds(10, .05)
+		w.Hold(key)
+		w.bad = 1
+		w.seconds(10, .05) // of a weight that nobody confirmed
+		w.follow(counted, 1, 25, time.Time{})
+		w.seconds(10, .25)
+		time.Sleep(300 * time.Millisecond) // in the middle of a report's interval
+		since := time.Now()
+		w.follow(counted, 1, 25, since)
+		w.bad = 0
+		w.taps[0].mu.Lock()
+		w.taps[0].reports = append(w.taps[0].reports, report{since.Add(-time.Second), since, analysis.Reading{
+			Canary: trial.Arm{Requests: sequential.Counts{N: 25, X: 25}},
+		}})
+		w.taps[0].mu.Unlock()
+		w.seconds(12, .25)
+		v := w.follow(counted, 1, 25, since)
+		if len(w.fails) != 0 || v.Metrics[0].CanaryBad != 0 || v.Metrics[0].CanaryRequests < 250 {
+			t.Errorf("failed %v: %+v", w.fails, v)
+		}
+	})
+}
+
+func TestStableIsLearnedBeforeARelease(t *testing.T) {
+	for _, rest := range []time.Duration{5 * time.Minute, 50 * time.Minute, 3 * time.Hour} {
+		play(t, measure.Options{}, func(w *world) {
+			w.follow(counted, 0, 0, time.Time{})
+			w.seconds(int(rest.Seconds()), 0)
+			w.follow(counted, 1, 100, time.Now())
+			w.bad = .3
+			w.seconds(10, 1)
+			if len(w.fails) != 1 {
+				t.Errorf("after %v a canary at 100 %% has nothing to be compared with: %+v", rest, w.follow(counted, 1, 100, time.Now()))
 			}
 		})
 	}
 }
 
-func TestForgetStopsAndDrops(t *testing.T) {
-	b := start(t, measure.Options{})
-	b.Collect(key, 1, plan(since), since.Add(20*time.Second))
-	within(t, b.asked, "the query")
-	b.Forget(key)
-	b.Forget(key)
-	eventually(t, "the query ends", func() bool { return b.ended.Load() == 1 })
-	if h := b.Collect(key, 1, plan(since), since); len(h.Measurements) != 0 || len(b.notified) != 0 {
-		t.Errorf("not forgotten: %+v", h)
-	}
-}
-
-func TestASlowSourceBecomesAProblemAndIsAskedAgain(t *testing.T) {
-	b := start(t, measure.Options{Timeout: 10 * time.Millisecond})
-	now := since.Add(20 * time.Second)
-	b.Collect(key, 1, plan(since), now)
-	within(t, b.notified, "the notice")
-	h := b.Collect(key, 1, plan(since), now)
-	if len(h.Measurements) != 1 || h.Measurements[0].Problem == nil {
-		t.Fatalf("%+v", h)
-	}
-	first := within(t, b.asked, "the first query")
-	b.Collect(key, 1, plan(since), now.Add(time.Minute))
-	if again := within(t, b.asked, "the second query"); !again.From.Equal(first.From) {
-		t.Errorf("the second query begins at %v, so the interval of the first is lost", again.From)
-	}
-}
-
-func TestASourceThatPanicsIsAProblem(t *testing.T) {
-	notified := make(chan types.NamespacedName, 1)
-	m := measure.New(t.Context(), measure.Options{
-		Ask:    func(context.Context, analysis.Query) analysis.Measurement { panic("boom") },
-		Notify: func(k types.NamespacedName) { notified <- k },
+func TestARestartGoesOnWhereItStopped(t *testing.T) {
+	var saved []byte
+	var since time.Time
+	play(t, measure.Options{}, func(w *world) {
+		since = time.Now()
+		w.follow(counted, 1, 5, since)
+		w.seconds(60, .05)
+		saved = w.Evidence(key)
 	})
-	now := since.Add(20 * time.Second)
-	m.Collect(key, 1, plan(since), now)
-	within(t, notified, "the notice")
-	h := m.Collect(key, 1, plan(since), now)
-	if p := h.Measurements[0].Problem; p == nil || !strings.Contains(p.Message, "boom") {
-		t.Errorf("%+v", p)
+	play(t, measure.Options{}, func(w *world) {
+		p := analysis.PlanFor(counted, analysis.Subject{Namespace: "shop", Canary: "checkout", Attempt: 1, Since: since, Weight: 5})
+		v := w.Follow(key, measure.Release{Attempt: 1, Plan: p, Saved: saved})
+		if v.Metrics[0].CanaryRequests != 300 {
+			t.Errorf("%+v", v)
+		}
+		broken := measure.Release{Attempt: 2, Plan: p, Saved: []byte("{")}
+		if v := w.Follow(key, broken); v.Metrics[0].CanaryRequests != 0 {
+			t.Errorf("from what cannot be read: %+v", v)
+		}
+	})
+}
+
+func TestAnotherAttemptBeginsAnew(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		w.bad = 1
+		w.follow(counted, 1, 5, time.Now())
+		w.seconds(5, .05)
+		since := time.Now()
+		if v := w.follow(counted, 2, 5, since); v.Result != v1beta1.VerdictUnknown || len(w.fails) != 1 {
+			t.Errorf("%+v", v)
+		}
+		w.seconds(5, .05)
+		if len(w.fails) != 2 {
+			t.Errorf("the second one failed %d times", len(w.fails)-1)
+		}
+	})
+}
+
+func TestWhatIsDueIsAskedInTheBackground(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		w.answer = func(context.Context, analysis.Query) analysis.Measurement {
+			time.Sleep(4 * time.Second)
+			return analysis.Measurement{Canary: analysis.Sample{Value: 5, Present: true}}
+		}
+		since := time.Now()
+		if v := w.follow(asked, 1, 5, since); v.Reason != v1beta1.ReasonNoMeasurementYet || len(w.taps) != 0 {
+			t.Errorf("%d taps, %+v", len(w.taps), v)
+		}
+		time.Sleep(17 * time.Second)
+		synctest.Wait()
+		if v := w.follow(asked, 1, 5, since); v.Result != v1beta1.VerdictPass || len(w.queries) != 1 || len(w.news) != 1 {
+			t.Errorf("%d queries, %d news, %+v", len(w.queries), len(w.news), v)
+		}
+		w.Forget(key)
+		w.Forget(key)
+		time.Sleep(time.Minute)
+		if len(w.queries) != 1 {
+			t.Errorf("%d queries of what was forgotten", len(w.queries)-1)
+		}
+	})
+}
+
+func TestTheAnswersOfAnotherStepAreDropped(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		w.answer = func(ctx context.Context, _ analysis.Query) analysis.Measurement {
+			<-ctx.Done()
+			return analysis.Measurement{Canary: analysis.Sample{Value: 50, Present: true}}
+		}
+		w.follow(asked, 1, 5, time.Now())
+		time.Sleep(13 * time.Second)
+		synctest.Wait()
+		if len(w.queries) != 1 {
+			t.Fatalf("%d queries", len(w.queries))
+		}
+		since := time.Now()
+		w.follow(asked, 1, 25, since)
+		if v := w.follow(asked, 1, 25, since); v.Reason != v1beta1.ReasonNoMeasurementYet {
+			t.Errorf("%+v", v)
+		}
+	})
+}
+
+func TestASourceThatIsSlowOrPanicsIsAProblem(t *testing.T) {
+	for name, answer := range map[string]func(context.Context, analysis.Query) analysis.Measurement{
+		"boom": func(context.Context, analysis.Query) analysis.Measurement { panic("boom") },
+		"too slow": func(ctx context.Context, _ analysis.Query) analysis.Measurement {
+			<-ctx.Done()
+			return analysis.Measurement{Problem: &analysis.Problem{Reason: v1beta1.ReasonQueryTimedOut, Message: "too slow"}}
+		},
+	} {
+		play(t, measure.Options{Timeout: 5 * time.Second}, func(w *world) {
+			w.answer = answer
+			since := time.Now()
+			w.follow(asked, 1, 5, since)
+			time.Sleep(18 * time.Second)
+			synctest.Wait()
+			if v := w.follow(asked, 1, 5, since); v.Result != v1beta1.VerdictUnknown || !strings.Contains(v.Why, name) {
+				t.Errorf("%s: %+v", name, v)
+			}
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if len(w.queries) < 2 {
+				t.Errorf("%s: it is not asked again", name)
+			}
+		})
 	}
 }
 
 func TestNoMoreThanConcurrencyAreAskedAtATime(t *testing.T) {
-	var running, most atomic.Int32
-	var done sync.WaitGroup
-	const keys = 50
-	done.Add(keys)
-	m := measure.New(t.Context(), measure.Options{
-		Concurrency: 3,
-		Ask: func(context.Context, analysis.Query) analysis.Measurement {
+	play(t, measure.Options{Concurrency: 3}, func(w *world) {
+		var running, most atomic.Int32
+		w.answer = func(context.Context, analysis.Query) analysis.Measurement {
 			n := running.Add(1)
-			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-			}
+			most.Store(max(most.Load(), n))
 			time.Sleep(time.Millisecond)
 			running.Add(-1)
 			return analysis.Measurement{}
-		},
-		Notify: func(types.NamespacedName) { done.Done() },
-	})
-	for i := range keys {
-		m.Collect(types.NamespacedName{Name: string(rune('a' + i))}, 1, plan(since), since.Add(20*time.Second))
-	}
-	done.Wait()
-	if most.Load() > 3 {
-		t.Errorf("%d at a time", most.Load())
-	}
-}
-
-func TestNothingIsLeftBehind(t *testing.T) {
-	before := runtime.NumGoroutine()
-	ctx, cancel := context.WithCancel(context.Background())
-	s := newSource()
-	m := measure.New(ctx, measure.Options{Ask: s.ask, Concurrency: 2})
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Go(func() {
-			k := types.NamespacedName{Name: string(rune('a' + i%5))}
-			for j := range 20 {
-				m.Collect(k, int64(j%3), plan(since.Add(time.Duration(j)*time.Second)), since.Add(time.Minute))
-				if j%4 == 0 {
-					m.Forget(k)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	cancel()
-	eventually(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= before })
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
 		}
-	}
+		p := analysis.PlanFor(asked, analysis.Subject{Namespace: "shop", Since: time.Now(), Weight: 5})
+		for i := range 50 {
+			w.Follow(types.NamespacedName{Name: string(rune('a' + i))}, measure.Release{Attempt: 1, Plan: p})
+		}
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		if most.Load() != 3 || len(w.queries) != 50 {
+			t.Errorf("%d at a time, %d in all", most.Load(), len(w.queries))
+		}
+	})
+}
+
+func TestManyCallersAtOnce(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		w.answer = func(context.Context, analysis.Query) analysis.Measurement { return analysis.Measurement{} }
+		var wg sync.WaitGroup
+		begin := time.Now()
+		for i := range 20 {
+			wg.Go(func() {
+				k := types.NamespacedName{Name: string(rune('a' + i%5))}
+				for j := range 50 {
+					p := analysis.PlanFor(asked, analysis.Subject{Namespace: "shop", Since: begin.Add(time.Duration(j) * time.Second), Weight: 5})
+					w.Follow(k, measure.Release{Attempt: int64(j % 3), Plan: p})
+					w.Evidence(k)
+					switch j % 4 {
+					case 0:
+						w.Forget(k)
+					case 1:
+						w.Hold(k)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
 }

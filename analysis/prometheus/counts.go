@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/sequential"
 )
 
 // The names under which Envoy's Prometheus endpoint shows the statistics of a
@@ -111,8 +112,6 @@ func clusterPattern(s analysis.Subject) string {
 // answersOf adds up the answers of one arm by class and by code.
 func answersOf(rises []rise, namespace string, v analysis.Version) analysis.Sample {
 	var all, internal analysis.Sample
-	var tries, retries, answers float64
-	knowsTries := false
 	for _, r := range rises {
 		if !ofVersion(string(r.metric[clusterLabel]), namespace, v) {
 			continue
@@ -125,12 +124,6 @@ func answersOf(rises []rise, namespace string, v analysis.Version) analysis.Samp
 			internal = internal.Plus(ofClass(r))
 		case called:
 			all.Requests += r.by
-		case completed:
-			answers += r.by
-		case sent:
-			tries, knowsTries = tries+r.by, true
-		case sentAgain:
-			retries += r.by
 		default:
 			if slices.Contains(serversFault, name) {
 				all.Bad += r.by
@@ -138,9 +131,6 @@ func answersOf(rises []rise, namespace string, v analysis.Version) analysis.Samp
 		}
 	}
 	all = all.Minus(internal)
-	if knowsTries {
-		all.Unanswered = tries - retries - answers
-	}
 	return all
 }
 
@@ -148,7 +138,7 @@ func answersOf(rises []rise, namespace string, v analysis.Version) analysis.Samp
 // and its own bounds.
 func timesOf(rises []rise, namespace string, v analysis.Version) analysis.Sample {
 	var all analysis.Sample
-	type pair struct{ whole, internal []analysis.Bucket }
+	type pair struct{ whole, internal []sequential.Bucket }
 	var order []target
 	parts := map[target]pair{}
 	for _, r := range rises {
@@ -192,10 +182,10 @@ func ofClass(r rise) analysis.Sample {
 	return s
 }
 
-func bucketOf(r rise) analysis.Bucket {
+func bucketOf(r rise) sequential.Bucket {
 	le, err := strconv.ParseFloat(string(r.metric[model.BucketLabel]), 64)
 	if err != nil {
-		return analysis.Bucket{Le: -1}
+		return sequential.Bucket{Le: -1}
 	}
-	return analysis.Bucket{Le: le / 1000, Count: r.by}
+	return sequential.Bucket{Le: le / 1000, Count: r.by}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/sequential"
 )
 
 // buckets groups the series of classic histograms: all buckets of one are reset together.
@@ -61,7 +62,7 @@ func isHistogram(matrix model.Matrix) bool {
 func classic(matrix model.Matrix, q analysis.Query) analysis.Sample {
 	var all analysis.Sample
 	var order []target
-	parts := map[target][]analysis.Bucket{}
+	parts := map[target][]sequential.Bucket{}
 	for _, r := range riseOf(matrix, q.From, q.To, buckets, beginnings(buckets, matrix)) {
 		le, err := strconv.ParseFloat(string(r.metric[model.BucketLabel]), 64)
 		if err != nil || math.IsNaN(le) {
@@ -70,7 +71,7 @@ func classic(matrix model.Matrix, q analysis.Query) analysis.Sample {
 		if _, known := parts[r.target]; !known {
 			order = append(order, r.target)
 		}
-		parts[r.target] = append(parts[r.target], analysis.Bucket{Le: le, Count: r.by})
+		parts[r.target] = append(parts[r.target], sequential.Bucket{Le: le, Count: r.by})
 	}
 	for _, t := range order {
 		all = all.Plus(histogram(parts[t]))
@@ -80,8 +81,8 @@ func classic(matrix model.Matrix, q analysis.Query) analysis.Sample {
 
 // histogram puts the buckets of one process in order. Without the bucket +Inf it is not
 // known how many requests there were: it is left out.
-func histogram(buckets []analysis.Bucket) analysis.Sample {
-	slices.SortFunc(buckets, func(a, b analysis.Bucket) int {
+func histogram(buckets []sequential.Bucket) analysis.Sample {
+	slices.SortFunc(buckets, func(a, b sequential.Bucket) int {
 		switch {
 		case a.Le < b.Le:
 			return -1

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/sequential"
 )
 
 // Native histograms have buckets whose bounds grow by 2^(2^-schema), or bounds of their own
@@ -132,9 +133,9 @@ func native(matrix model.Matrix, grid []float64, from, to time.Time) analysis.Sa
 	}
 	s := analysis.Sample{Requests: sum[len(grid)]}
 	for i, le := range grid {
-		s.Buckets = append(s.Buckets, analysis.Bucket{Le: le, Count: sum[i]})
+		s.Buckets = append(s.Buckets, sequential.Bucket{Le: le, Count: sum[i]})
 	}
-	s.Buckets = append(s.Buckets, analysis.Bucket{Le: math.Inf(1), Count: s.Requests})
+	s.Buckets = append(s.Buckets, sequential.Bucket{Le: math.Inf(1), Count: s.Requests})
 	return s
 }
 

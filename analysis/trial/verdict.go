@@ -84,7 +84,7 @@ func (t *Trial) Verdict(c *Config) Verdict {
 	for i := range c.Metrics {
 		f := t.finding(c, i)
 		switch {
-		case t.Odd != "" && f.Result == Bad && c.Metrics[i].Kind == Errors:
+		case t.Odd != "" && c.Metrics[i].Kind == Errors && (f.Result == Bad || f.Reason == NotGoodEnough):
 			f.Result, f.Reason, f.Pod = Unknown, PodsFailTogether, t.Odd
 		case t.Surplus.Crossed:
 			f.Result, f.Reason = Unknown, SplitNotAsAsked
@@ -134,15 +134,24 @@ func (f *Finding) weigh(worse *sequential.Mixture, good *sequential.Acceptance, 
 	switch {
 	case worse.Crossed:
 		f.Result, f.Reason = Bad, WorseThanTolerated
-	case f.For >= f.ForBound:
+	case f.For >= f.ForBound && f.looks(test.Tolerance):
 		f.Result, f.Reason = Good, GoodEnough
 	case f.Canary.N <= 0:
 		f.Result, f.Reason = Unknown, NoTraffic
-	case f.NeededKnown:
+	case f.NeededKnown && f.For < f.ForBound:
 		f.Result, f.Reason = Unknown, TooFewRequests
 	default:
 		f.Result, f.Reason = Unknown, NotGoodEnough
 	}
+}
+
+// looks tells whether the step as a whole looks good enough. Where evidence said so and failures then
+// turn out to clump, what speaks against it afterwards weighs next to nothing: that must not pass.
+func (f *Finding) looks(t sequential.Tolerance) bool {
+	if f.Stable.N <= 0 || f.Canary.N <= 0 {
+		return true
+	}
+	return f.Canary.X/f.Canary.N <= t.Ratio*f.Stable.X/f.Stable.N+t.Slack
 }
 
 // goodAt are the quantiles at which a latency metric with several edges must be good

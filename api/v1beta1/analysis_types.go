@@ -134,13 +134,13 @@ type Metric struct {
 	// +kubebuilder:validation:Pattern="^0\\.[0-9]{1,6}$"
 	Quantile string `json:"quantile,omitempty"`
 	// Tolerance is how much worse than stable the canary may be without being rolled back.
-	// Default for ErrorRate: 25% relative plus 0.05% absolute; for Latency: 20%
-	// relative plus 5ms absolute; for Answers: 20% relative.
+	// Default for ErrorRate: 25% relative plus 0.05% absolute; for Latency: 18%
+	// relative or 5ms absolute, whichever is more; for Answers: 20% relative.
 	// +optional
 	Tolerance *Tolerance `json:"tolerance,omitempty"`
 	// GoodEnough is how much worse than stable the canary must be shown not to be before a
-	// step is left. Default: 50% relative plus 1% absolute, for Latency of the requests
-	// that are slower than a quantile of stable's. The smaller it is, the more requests a step takes: at
+	// step is left. Default: 50% relative plus 1% absolute, or twice the tolerance where that is more; for Latency
+	// of the requests that are slower than a quantile of stable's. The smaller it is, the more requests a step takes: at
 	// 1% about 400 of the canary's, at 0.1% about 4,000.
 	// +optional
 	GoodEnough *Tolerance `json:"goodEnough,omitempty"`
@@ -169,11 +169,6 @@ type Metric struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Misses *int32 `json:"misses,omitempty"`
-	// MinRequests is how many canary requests a gateway metric needs before it
-	// says Pass or Fail. Default 50.
-	// +optional
-	// +kubebuilder:validation:Minimum=1
-	MinRequests *int64 `json:"minRequests,omitempty"`
 	// Weight is the metric's part of the evidence that falseRollbackRate allows: the larger, the
 	// sooner it can roll back. Default 5 for ErrorRate, 3 for Latency and 1 for everything else.
 	// +optional

@@ -108,6 +108,10 @@ type ReleaseProgress struct {
 	// Needed is how many canary pods must be ready for the share they serve;
 	// fewer take the traffic back.
 	Needed int32 `json:"needed,omitempty"`
+	// UnknownSince is when the verdict on the current step became Unknown; absent while it is
+	// not.
+	// +optional
+	UnknownSince *metav1.MicroTime `json:"unknownSince,omitempty"`
 	// Approved is true when a person approved the current step.
 	Approved bool `json:"approved,omitempty"`
 	// Expedited is true when a person ended the current step's hold early.
@@ -276,6 +280,8 @@ const (
 	ReasonPromoting           = "Promoting"
 	ReasonPromoted            = "Promoted"
 	ReasonMetricFailed        = "MetricFailed"
+	// ReasonStillUnknown: a step stayed without a verdict for as long as onUnknown.after allows.
+	ReasonStillUnknown        = "StillUnknown"
 	ReasonAborted             = "Aborted"
 	ReasonSuperseded          = "Superseded"
 	ReasonReverted            = "Reverted"

@@ -520,11 +520,6 @@ func (in *Metric) DeepCopyInto(out *Metric) {
 		*out = new(int32)
 		**out = **in
 	}
-	if in.MinRequests != nil {
-		in, out := &in.MinRequests, &out.MinRequests
-		*out = new(int64)
-		**out = **in
-	}
 	if in.Weight != nil {
 		in, out := &in.Weight, &out.Weight
 		*out = new(int32)
@@ -931,6 +926,10 @@ func (in *ReleaseProgress) DeepCopyInto(out *ReleaseProgress) {
 	}
 	if in.StageSince != nil {
 		in, out := &in.StageSince, &out.StageSince
+		*out = (*in).DeepCopy()
+	}
+	if in.UnknownSince != nil {
+		in, out := &in.UnknownSince, &out.UnknownSince
 		*out = (*in).DeepCopy()
 	}
 	if in.FinishedAt != nil {

@@ -26,7 +26,7 @@ func addCanary(ctx context.Context, mgr manager.Manager, o options) error {
 	}
 	answered := make(chan types.NamespacedName, 64)
 	measurer := measure.New(ctx, measure.Options{
-		Ask: source.Ask,
+		Ask: source.Ask, Now: time.Now,
 		Notify: func(key types.NamespacedName) {
 			select {
 			case answered <- key:

@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/controllers/rollout"
 )
@@ -36,12 +37,13 @@ import (
 // fieldManager is the name under which Headgate's changes are recorded.
 const fieldManager = "headgate"
 
-// Measurer keeps the measurements of releases under way. Its methods never wait.
+// Measurer follows the releases under way. Its methods never wait.
 type Measurer interface {
-	// Collect gives what is known of a release at its present step, and starts
-	// what is due.
-	Collect(key types.NamespacedName, attempt int64, plan analysis.Plan, now time.Time) analysis.History
-	// Forget drops a release.
+	// Follow says what is known of a release, and goes on with it.
+	Follow(key types.NamespacedName, r measure.Release) analysis.Verdict
+	// Hold stops counting until the next confirmed weight.
+	Hold(key types.NamespacedName)
+	// Forget drops a Canary.
 	Forget(key types.NamespacedName)
 }
 
@@ -49,7 +51,7 @@ type Measurer interface {
 type Options struct {
 	// Measurer is required.
 	Measurer Measurer
-	// Answered names Canaries for which the Measurer has got an answer. May be nil.
+	// Answered names Canaries of which the Measurer has news. May be nil.
 	Answered <-chan types.NamespacedName
 	// Now is the clock. Required.
 	Now func() time.Time
@@ -98,6 +100,10 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	d := rollout.Decide(rollout.Input{Canary: c, Seen: w.seen, Now: now})
 
+	if release := d.Status.Release; release == nil || release.ConfirmedAt == nil {
+		// What the proxies report from here on may be of another weight already.
+		r.options.Measurer.Hold(req.NamespacedName)
+	}
 	var urgent error
 	if d.Urgent {
 		// What takes traffic back comes first. Where it fails, the status is
@@ -215,9 +221,9 @@ func forbidden(err error) *rollout.Problem {
 		"Headgate may not read what the release depends on: %v. Grant it with the roles of Headgate's chart, or add this namespace to watchNamespaces.", err)}
 }
 
-// plan says what is measured of a release.
-func plan(c *v1beta1.Canary, w *world) analysis.Plan {
-	release := c.Status.Release
+// plan says what is measured of a release, or of stable alone while there is none.
+func plan(w *world, mixed bool) analysis.Plan {
+	c := w.canary
 	ports := make([]int32, 0, 2)
 	for _, p := range w.service.Spec.Ports {
 		ports = append(ports, p.Port)
@@ -230,13 +236,19 @@ func plan(c *v1beta1.Canary, w *world) analysis.Plan {
 		}
 		return v
 	}
-	return analysis.PlanFor(c.Spec.Analysis, analysis.Subject{
-		Namespace: c.Namespace, Canary: c.Name, Attempt: release.Attempt, Step: release.StepIndex + 1,
-		StableVersion: version(w.service.Name, release.Stable),
-		CanaryVersion: version(twinName(w.service.Name), release.Revision),
-		Since:         release.ConfirmedAt.Time,
-		Weight:        c.Status.Weight,
-	})
+	subject := analysis.Subject{
+		Namespace: c.Namespace, Canary: c.Name, Weight: c.Status.Weight, Mixed: mixed,
+		StableVersion: version(w.service.Name, c.Status.Stable), CanaryVersion: version(twinName(w.service.Name), ""),
+	}
+	if release := c.Status.Release; underway(c) && release != nil {
+		subject.Attempt, subject.Step = release.Attempt, release.StepIndex+1
+		subject.StableVersion = version(w.service.Name, release.Stable)
+		subject.CanaryVersion = version(twinName(w.service.Name), release.Revision)
+		if rollout.Measuring(c) {
+			subject.Since = release.ConfirmedAt.Time
+		}
+	}
+	return analysis.PlanFor(c.Spec.Analysis, subject)
 }
 
 var _ reconcile.Reconciler = (*reconciler)(nil)

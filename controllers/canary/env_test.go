@@ -41,6 +41,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/api/v1beta1"
 )
 
@@ -354,27 +355,31 @@ type verdicts struct {
 	answers chan types.NamespacedName
 }
 
-func (v *verdicts) Collect(key types.NamespacedName, attempt int64, p analysis.Plan, now time.Time) analysis.History {
+func (v *verdicts) Follow(_ types.NamespacedName, r measure.Release) analysis.Verdict {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	h := analysis.History{Since: p.Subject.Since}
-	if v.silent {
-		return h
+	now, since := time.Now(), r.Plan.Subject.Since
+	e := &analysis.Evidence{}
+	e.Begin(r.Plan)
+	if v.silent || since.IsZero() {
+		return analysis.Judge(r.Plan, e, now)
 	}
-	for _, m := range p.Metrics {
+	for _, m := range r.Plan.Metrics {
 		value := 1.0
-		if v.bad[attempt] {
+		if v.bad[r.Attempt] {
 			value = 100
 		}
 		for range 3 { // as many as a verdict on a query takes
-			h.Measurements = append(h.Measurements, analysis.Measurement{
-				Metric: m.Name, Kind: analysis.KindScalar, From: p.Subject.Since, To: now,
+			e.Add(r.Plan, analysis.Measurement{
+				Metric: m.Name, Kind: analysis.KindScalar, From: since, To: now,
 				Stable: analysis.Sample{Value: 1, Present: true}, Canary: analysis.Sample{Value: value, Present: true},
 			})
 		}
 	}
-	return h
+	return analysis.Judge(r.Plan, e, now)
 }
+
+func (v *verdicts) Hold(types.NamespacedName) {}
 
 func (v *verdicts) Forget(types.NamespacedName) {}
 

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/controllers/rollout"
 )
@@ -45,6 +46,7 @@ type world struct {
 	sets    map[string]*appsv1.ReplicaSet // by pod-template-hash
 	byName  map[string]*appsv1.ReplicaSet
 	routes  []*unstructured.Unstructured
+	others  []*unstructured.Unstructured // of the namespace, that the spec leaves out
 	scalers []*autoscalingv2.HorizontalPodAutoscaler
 	seen    rollout.Observation
 	hashes  map[string]string // by pod, where names do not tell; see hashOf
@@ -84,7 +86,9 @@ func (r *reconciler) gather(ctx context.Context, c *v1beta1.Canary, now time.Tim
 			return nil, err
 		}
 	}
-	r.gatherVerdict(w, now)
+	if err := r.gatherVerdict(ctx, w, now); err != nil {
+		return nil, err
+	}
 	return w, nil
 }
 
@@ -259,19 +263,31 @@ func scaleDownDisabled(h *autoscalingv2.HorizontalPodAutoscaler) bool {
 	return b != nil && b.ScaleDown != nil && b.ScaleDown.SelectPolicy != nil && *b.ScaleDown.SelectPolicy == autoscalingv2.DisabledPolicySelect
 }
 
-// gatherVerdict asks for what was measured of the confirmed weight.
-func (r *reconciler) gatherVerdict(w *world, now time.Time) {
+// gatherVerdict says what is known of the release, or has stable learned while there is none.
+func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time) error {
 	key := client.ObjectKeyFromObject(w.canary)
-	if !rollout.Measuring(w.canary) || w.service == nil {
+	status := w.canary.Status
+	if w.service == nil || w.canary.DeletionTimestamp != nil || rollout.Unjudged(w.canary) {
 		r.options.Measurer.Forget(key)
-		return
+		return nil
 	}
-	p := plan(w.canary, w)
-	history := r.options.Measurer.Collect(key, w.canary.Status.Release.Attempt, p, now)
-	w.seen.Verdict = analysis.Judge(p, history)
-	if wait, ok := analysis.DueIn(p, history, now); ok {
-		w.seen.Due = now.Add(wait)
+	release := measure.Release{}
+	if underway(w.canary) && status.Release != nil {
+		release.Attempt = status.Release.Attempt
 	}
+	mixed := false
+	if rollout.Measuring(w.canary) {
+		var err error
+		if mixed, err = r.mixed(ctx, w); err != nil {
+			return err
+		}
+	}
+	release.Plan = plan(w, mixed)
+	w.seen.Verdict = r.options.Measurer.Follow(key, release)
+	if !rollout.Measuring(w.canary) {
+		w.seen.Verdict = analysis.Verdict{}
+	}
+	return nil
 }
 
 func ignoreMissing(err error) error {

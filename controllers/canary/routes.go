@@ -60,6 +60,7 @@ func (r *reconciler) gatherRoutes(ctx context.Context, w *world) error {
 			if at := slices.Index(wanted, ref); at >= 0 {
 				wanted = slices.Delete(wanted, at, at+1)
 			} else if len(w.canary.Spec.Routes) > 0 && !ours {
+				w.others = append(w.others, route)
 				continue
 			}
 			w.routes = append(w.routes, route)

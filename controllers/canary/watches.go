@@ -61,6 +61,10 @@ func (r *reconciler) watch(mgr ctrl.Manager) error {
 		*has = true
 		route := &unstructured.Unstructured{}
 		route.SetGroupVersionKind(gvk)
+		ctx := context.Background() //nolint:forbidigo // as in index
+		if err := mgr.GetFieldIndexer().IndexField(ctx, route, indexForeign, foreignBackends); err != nil {
+			return fmt.Errorf("indexing %s by %s: %w", kind, indexForeign, err)
+		}
 		b = b.Watches(route, handler.EnqueueRequestsFromMapFunc(r.ofNamespace))
 	}
 	if r.options.Answered != nil {

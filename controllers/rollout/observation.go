@@ -47,8 +47,6 @@ type Observation struct {
 	Scalers []Scaler
 	// Verdict is the analysis of the confirmed weight. The zero value is Unknown.
 	Verdict analysis.Verdict
-	// Due is when the analysis wants to measure again; zero is never.
-	Due time.Time
 }
 
 // Problem is why something cannot be used: a reason of package v1beta1 and a

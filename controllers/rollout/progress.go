@@ -6,6 +6,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,9 @@ func Measuring(c *v1beta1.Canary) bool {
 	s := c.Status
 	return s.Phase == v1beta1.PhaseStepping && s.Release != nil && s.Release.ConfirmedAt != nil && s.Weight > 0 && !disabled(c.Spec)
 }
+
+// Unjudged is true for a Canary whose analysis is turned off.
+func Unjudged(c *v1beta1.Canary) bool { return disabled(c.Spec) }
 
 func disabled(s v1beta1.CanarySpec) bool { return s.Analysis != nil && s.Analysis.Disabled }
 
@@ -72,7 +76,7 @@ func (p *pass) advance(step v1beta1.Step) {
 func (p *pass) raise(step v1beta1.Step) {
 	r := p.release
 	p.status.Weight = step.Weight
-	r.ConfirmedAt, r.ReadyDeadline = nil, nil
+	r.ConfirmedAt, r.ReadyDeadline, r.UnknownSince = nil, nil, nil
 	r.Metrics = nil
 	r.Needed = 0
 	if step.Weight > 0 {
@@ -130,6 +134,8 @@ func (p *pass) watch(step v1beta1.Step) {
 	case p.now.Before(end) && !r.Expedited:
 		p.working(v1beta1.ReasonHolding, fmt.Sprintf("Watching %d %% until %s.", step.Weight, end.UTC().Format("15:04:05 MST")))
 		p.until(end)
+	case verdict != v1beta1.VerdictPass && !r.Expedited && p.overdue(end):
+		p.unresolved(step)
 	case verdict != v1beta1.VerdictPass && !r.Expedited:
 		p.working(v1beta1.ReasonWaitingForVerdict, fmt.Sprintf("Staying at %d %%: %s", step.Weight, p.seen.Verdict.Why))
 	case step.Approval && !r.Approved:
@@ -139,6 +145,45 @@ func (p *pass) watch(step v1beta1.Step) {
 		}
 	default:
 		p.leave(step)
+	}
+}
+
+// overdue says whether the step is without a verdict for longer than the spec allows.
+func (p *pass) overdue(end time.Time) bool {
+	policy := p.onUnknown()
+	if policy == nil || p.release.UnknownSince == nil {
+		return false
+	}
+	if since := p.release.UnknownSince.Time; since.After(end) {
+		end = since
+	}
+	deadline := end.Add(policy.After.Duration)
+	if p.now.Before(deadline) {
+		p.until(deadline)
+		return false
+	}
+	return true
+}
+
+func (p *pass) onUnknown() *v1beta1.OnUnknown {
+	if a := p.in.Canary.Spec.Analysis; a != nil {
+		return a.OnUnknown
+	}
+	return nil
+}
+
+// unresolved does what the spec says about a step that never gets to a verdict.
+func (p *pass) unresolved(step v1beta1.Step) {
+	policy := p.onUnknown()
+	what := fmt.Sprintf("The step at %d %% had no verdict for %s: %s", step.Weight, policy.After.Duration, sentence(p.seen.Verdict.Why))
+	switch policy.Then {
+	case v1beta1.UnknownRollBack:
+		p.close(v1beta1.OutcomeRolledBack, v1beta1.ReasonStillUnknown, what+" The spec says to roll back then.")
+	case v1beta1.UnknownPromote:
+		p.warn(v1beta1.ReasonStillUnknown, "%s The spec says to go on then.", what)
+		p.leave(step)
+	default:
+		p.stalled(v1beta1.ReasonStillUnknown, fmt.Sprintf("%s A person decides: kubectl headgate promote %s, or abort.", what, p.in.Canary.Name))
 	}
 }
 
@@ -175,10 +220,13 @@ func (p *pass) judged() v1beta1.VerdictResult {
 		v.Result, v.Reason, v.Why = v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet, "Nothing was measured yet."
 	}
 	p.seen.Verdict = v
-	if !p.seen.Due.IsZero() {
-		p.until(p.seen.Due)
-	}
 	p.release.Metrics = v.Metrics
+	switch {
+	case v.Result != v1beta1.VerdictUnknown:
+		p.release.UnknownSince = nil
+	case p.release.UnknownSince == nil:
+		p.release.UnknownSince = p.micro(p.now)
+	}
 	if v.Reason == "" {
 		v.Reason = string(v.Result)
 	}
