@@ -10,8 +10,6 @@ const (
 	ReasonNotJudged = "NotJudged"
 	// ReasonInconclusive: there is data, and it speaks neither clearly for nor clearly against the canary.
 	ReasonInconclusive = "Inconclusive"
-	// ReasonUnanswered: too many requests were sent to the canary and not answered yet.
-	ReasonUnanswered = "Unanswered"
 	// ReasonNoProxies: no proxy of Headgate's own gateway reports requests of the versions.
 	ReasonNoProxies = "NoProxies"
 	// ReasonWarmingUp: new pods are slow at first, so latency is not judged yet.

@@ -107,7 +107,7 @@ func TestTheAPIRefusesWithASentence(t *testing.T) {
 		{"a deadline too short for pods", `{target: {name: a}, progressDeadline: 5s}`, "write a duration of at least 10s"},
 		{"a negative keepFailed", `{target: {name: a}, keepFailed: -1m}`, "write a duration such as 30s"},
 		{"an interval below a second", `{target: {name: a}, analysis: {interval: 10ms}}`, "write a duration of at least 1s"},
-		{"a metric of two sources", `{target: {name: a}, analysis: {metrics: [{name: m, gateway: Latency, prometheus: {query: up}, threshold: {max: 1}}]}}`, "give exactly one of gateway (ErrorRate or Latency) and prometheus (a query)"},
+		{"a metric of two sources", `{target: {name: a}, analysis: {metrics: [{name: m, gateway: Latency, prometheus: {query: up}, threshold: {max: 1}}]}}`, "give exactly one of gateway (ErrorRate, Latency or Answers), prometheus, http, job, webhook and template"},
 		{"a metric of no source", `{target: {name: a}, analysis: {metrics: [{name: m, threshold: {max: 1}}]}}`, "give exactly one of gateway"},
 		{"a quantile of errors", `{target: {name: a}, analysis: {metrics: [{name: m, gateway: ErrorRate, quantile: "0.9"}]}}`, "quantile belongs to gateway: Latency"},
 		{"tolerance and threshold", `{target: {name: a}, analysis: {metrics: [{name: m, gateway: Latency, tolerance: {relative: 1%}, threshold: {max: 1s}}]}}`, "not both"},
