@@ -18,6 +18,8 @@ package analysis
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"headgate.dev/headgate/analysis/sequential"
 	"headgate.dev/headgate/analysis/trial"
 	"headgate.dev/headgate/api/v1beta1"
@@ -53,6 +55,8 @@ type Subject struct {
 	Step    int32
 	// StableVersion and CanaryVersion are the two arms.
 	StableVersion, CanaryVersion Version
+	// Gateways are those that the routes of the release belong to: their proxies count, and no others.
+	Gateways []types.NamespacedName
 	// Since is when the gateway confirmed the present weight: what was counted before says
 	// nothing of this step. Zero while no weight is confirmed.
 	Since time.Time

@@ -126,9 +126,6 @@ func overlay(t, m v1beta1.Metric) v1beta1.Metric {
 	if m.Misses != nil {
 		t.Misses = m.Misses
 	}
-	if m.MinRequests != nil {
-		t.MinRequests = m.MinRequests
-	}
 	if m.Weight != nil {
 		t.Weight = m.Weight
 	}

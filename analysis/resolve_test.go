@@ -81,14 +81,14 @@ func TestResolveLetsTheMetricHaveTheLastWord(t *testing.T) {
 	byName := templates()
 	m := with("queue", v1beta1.Argument{Name: "metric", Value: "x"}, v1beta1.Argument{Name: "class", Value: "{{.Service}}"})
 	m.Tolerance, m.Interval, m.InitialDelay = &v1beta1.Tolerance{Relative: "20%"}, &metav1.Duration{Duration: time.Second}, &metav1.Duration{Duration: time.Hour}
-	m.Misses, m.MinRequests, m.Observe = ptrTo(int32(4)), ptrTo(int64(9)), true
+	m.Misses, m.Observe = ptrTo(int32(4)), true
 	got, problem := analysis.Resolve(m, byName)
 	switch {
 	case problem != nil:
 		t.Fatal(problem.Message)
 	case got.Threshold != nil || got.Tolerance.Relative != "20%":
 		t.Errorf("a tolerance takes the place of the template's threshold: %+v, %+v", got.Tolerance, got.Threshold)
-	case got.Interval.Duration != time.Second || got.InitialDelay.Duration != time.Hour || *got.Misses != 4 || *got.MinRequests != 9 || !got.Observe:
+	case got.Interval.Duration != time.Second || got.InitialDelay.Duration != time.Hour || *got.Misses != 4 || !got.Observe:
 		t.Errorf("%+v", got)
 	case got.Prometheus.Query != `max(x{pod=~"{{.Pods}}",class="{{.Service}}"})`:
 		t.Errorf("a field in an argument stays to be filled in later: %s", got.Prometheus.Query)

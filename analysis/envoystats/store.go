@@ -14,7 +14,6 @@ package envoystats
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -102,6 +101,8 @@ type Store struct {
 	left   map[proxy]time.Time
 	taps   map[*Tap]bool
 	wanted map[types.NamespacedName]map[string]*upstream // read without mu, replaced with it
+	// listeners are the taps by Gateway.
+	listeners map[types.NamespacedName][]*Tap
 }
 
 // upstream is an upstream that somebody wants. It does not change.
@@ -130,6 +131,7 @@ func New(now func() time.Time) *Store {
 type Tap struct {
 	store    *Store
 	versions Versions
+	arrived  chan struct{}
 
 	// What follows is guarded by the store's mu.
 	pending             []record
@@ -141,13 +143,17 @@ type Tap struct {
 func (s *Store) Open(v Versions) *Tap {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := &Tap{store: s, versions: Versions{
+	t := &Tap{store: s, arrived: make(chan struct{}, 1), versions: Versions{
 		Gateways: slices.Clone(v.Gateways), Stable: slices.Clone(v.Stable), Canary: slices.Clone(v.Canary),
 	}}
 	s.taps[t] = true
 	s.rewire()
 	return t
 }
+
+// Arrived is sent to when a proxy of one of the Gateways flushed. What is sent while nobody
+// receives is dropped, but for one.
+func (t *Tap) Arrived() <-chan struct{} { return t.arrived }
 
 // Close ends the counting.
 func (t *Tap) Close() {
@@ -161,8 +167,10 @@ func (t *Tap) Close() {
 // rewire makes the tables anew that streams look into. mu is held.
 func (s *Store) rewire() {
 	wanted := map[types.NamespacedName]map[string]*upstream{}
+	listeners := map[types.NamespacedName][]*Tap{}
 	for t := range s.taps {
 		for _, gateway := range t.versions.Gateways {
+			listeners[gateway] = append(listeners[gateway], t)
 			if wanted[gateway] == nil {
 				wanted[gateway] = map[string]*upstream{}
 			}
@@ -180,7 +188,7 @@ func (s *Store) rewire() {
 			}
 		}
 	}
-	s.wanted = wanted
+	s.wanted, s.listeners = wanted, listeners
 }
 
 // Take gives what came since the Take before. Only flushes whose interval began at or after
@@ -227,9 +235,7 @@ func (p *part) reading() Arm {
 
 // tapsOf are those that listen to a gateway, in any order. mu is held.
 func (s *Store) tapsOf(gateway types.NamespacedName) []*Tap {
-	return slices.DeleteFunc(slices.Collect(maps.Keys(s.taps)), func(t *Tap) bool {
-		return !slices.Contains(t.versions.Gateways, gateway)
-	})
+	return s.listeners[gateway]
 }
 
 func (t *Tap) add(r record) {

@@ -143,6 +143,12 @@ func (s *Store) take(gateway types.NamespacedName, st *stream, message []byte) {
 		}
 	}
 	s.commit(settled, begin, end)
+	for _, t := range s.tapsOf(gateway) {
+		select {
+		case t.arrived <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (s *Store) refuse(gateway types.NamespacedName, why error) {

@@ -6,6 +6,7 @@ package measure
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -35,9 +36,9 @@ type entry struct {
 	// past is what is known of stable: the older of two halves is what a release begins with.
 	past    [2]*analysis.Evidence
 	swapped time.Time
-	// tap listens to the versions of tapped.
+	// tap listens to the versions and Gateways of tapped.
 	tap    Tap
-	tapped [2]analysis.Version
+	tapped analysis.Subject
 	// came is true when a report came that was not taken yet; looked is when one was taken last.
 	came   bool
 	looked time.Time
@@ -120,8 +121,9 @@ func (e *entry) hold() {
 
 // listen opens the tap that the plan needs.
 func (e *entry) listen() {
-	versions := [2]analysis.Version{e.plan.Subject.StableVersion, e.plan.Subject.CanaryVersion}
-	if e.tap != nil && equality.Semantic.DeepEqual(versions, e.tapped) || e.m.o.Listen == nil || e.ctx.Err() != nil {
+	s := e.plan.Subject
+	heard := analysis.Subject{Namespace: s.Namespace, Gateways: s.Gateways, StableVersion: s.StableVersion, CanaryVersion: s.CanaryVersion}
+	if e.tap != nil && reflect.DeepEqual(heard, e.tapped) || e.m.o.Listen == nil || e.ctx.Err() != nil {
 		return
 	}
 	if e.tap != nil {
@@ -129,7 +131,7 @@ func (e *entry) listen() {
 		e.tap = nil
 	}
 	if e.plan.Listens() {
-		e.tap, e.tapped = e.m.o.Listen(e.plan.Subject), versions
+		e.tap, e.tapped = e.m.o.Listen(heard), heard
 		e.nudge()
 	}
 }

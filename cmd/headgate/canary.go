@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"headgate.dev/headgate/analysis/connection"
+	"headgate.dev/headgate/analysis/envoystats"
 	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/analysis/prometheus"
 	"headgate.dev/headgate/controllers/canary"
@@ -19,14 +20,14 @@ import (
 
 // addCanary adds the operator half: the reconciler of Canaries and what measures
 // for it.
-func addCanary(ctx context.Context, mgr manager.Manager, o options) error {
+func addCanary(ctx context.Context, mgr manager.Manager, o options, store *envoystats.Store) error {
 	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress, Connections: connection.New(connection.Options{})})
 	if err != nil {
 		return fmt.Errorf("reading --prometheus-address: %w", err)
 	}
 	answered := make(chan types.NamespacedName, 64)
 	measurer := measure.New(ctx, measure.Options{
-		Ask: source.Ask, Now: time.Now,
+		Ask: source.Ask, Listen: listen(store), Now: time.Now,
 		Notify: func(key types.NamespacedName) {
 			select {
 			case answered <- key:

@@ -64,11 +64,12 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := addCanary(ctx, mgr, o); err != nil {
+	store := envoystats.New(time.Now)
+	if err := addCanary(ctx, mgr, o, store); err != nil {
 		return err
 	}
 	if o.gatewayEnabled {
-		if err := addGateway(ctx, mgr, o, envoystats.New(time.Now), log); err != nil {
+		if err := addGateway(ctx, mgr, o, store, log); err != nil {
 			return err
 		}
 	}

@@ -72,6 +72,8 @@ type reconciler struct {
 	// refused is what the API server said to the last write, by Canary. It is
 	// lost with the process; the next write asks again.
 	refused sync.Map
+	// listenerSets remembers parentGateways by the ListenerSet's name.
+	listenerSets sync.Map
 }
 
 // +kubebuilder:rbac:groups=headgate.dev,resources=canaries,verbs=get;list;watch;patch
@@ -222,7 +224,7 @@ func forbidden(err error) *rollout.Problem {
 }
 
 // plan says what is measured of a release, or of stable alone while there is none.
-func plan(w *world, mixed bool) analysis.Plan {
+func plan(w *world, gateways []types.NamespacedName, mixed bool) analysis.Plan {
 	c := w.canary
 	ports := make([]int32, 0, 2)
 	for _, p := range w.service.Spec.Ports {
@@ -237,7 +239,7 @@ func plan(w *world, mixed bool) analysis.Plan {
 		return v
 	}
 	subject := analysis.Subject{
-		Namespace: c.Namespace, Canary: c.Name, Weight: c.Status.Weight, Mixed: mixed,
+		Namespace: c.Namespace, Canary: c.Name, Gateways: gateways, Weight: c.Status.Weight, Mixed: mixed,
 		StableVersion: version(w.service.Name, c.Status.Stable), CanaryVersion: version(twinName(w.service.Name), ""),
 	}
 	if release := c.Status.Release; underway(c) && release != nil {

@@ -282,7 +282,11 @@ func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time)
 			return err
 		}
 	}
-	release.Plan = plan(w, mixed)
+	gateways, err := r.gateways(ctx, w, now)
+	if err != nil {
+		return err
+	}
+	release.Plan = plan(w, gateways, mixed)
 	w.seen.Verdict = r.options.Measurer.Follow(key, release)
 	if !rollout.Measuring(w.canary) {
 		w.seen.Verdict = analysis.Verdict{}

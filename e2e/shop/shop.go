@@ -48,9 +48,11 @@ spec:
   keepFailed: 5s
   analysis:
     interval: 1s
+    warmUp: 0s
     metrics:
-    - {name: errors, gateway: ErrorRate, tolerance: {absolute: 1%}}
-    - {name: p99, gateway: Latency, tolerance: {relative: 100%, absolute: 200ms}}
+    - {name: errors, gateway: ErrorRate, tolerance: {absolute: 1%}, goodEnough: {absolute: 15%}}
+    - {name: latency, gateway: Latency, tolerance: {relative: 100%, absolute: 200ms}, goodEnough: {absolute: 15%}}
+    - {name: answers, gateway: Answers, tolerance: {relative: 50%}}
 `
 
 // Shop is one shop on a cluster.
