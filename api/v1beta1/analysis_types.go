@@ -163,7 +163,7 @@ type Metric struct {
 	InitialDelay *metav1.Duration `json:"initialDelay,omitempty"`
 	// Misses is how many measurements in a row must be out of range to roll back, for sources
 	// that give one number at a time. Default 3 with threshold and 1 for a Job and a webhook.
-	// With tolerance the default is a test that keeps to falseRollbackRate: 14 measurements in a row
+	// With tolerance the default is a test that keeps to falseRollbackRate: 16 measurements in a row
 	// out of range at the default, or more of which most are.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
