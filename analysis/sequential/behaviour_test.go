@@ -106,6 +106,30 @@ func TestRequestsUntilGoodEnough(t *testing.T) {
 	}
 }
 
+// A canary just beyond what is good enough is called so in at most 5 steps of 100, though
+// it is looked at every second.
+func TestAVersionBeyondGoodEnoughIsSeldomCalledGood(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	a := sequential.DefaultAcceptance()
+	for _, stable := range []float64{0.001, 0.05} {
+		const steps = 1000
+		wrong := 0
+		for range steps {
+			var acc sequential.Acceptance
+			for range 900 {
+				if acc.Update(&a, second(r, 100, .05, a.Ratio*stable+a.Slack, stable), 1) {
+					wrong++
+					break
+				}
+			}
+		}
+		t.Logf("stable %v: %d of %d steps", stable, wrong, steps)
+		if wrong > steps*5/100 {
+			t.Errorf("stable %v: %d of %d steps were called good", stable, wrong, steps)
+		}
+	}
+}
+
 func TestHealthyReleasesAreNotRolledBack(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	c := sequential.DefaultRegression()
