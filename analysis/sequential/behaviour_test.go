@@ -112,7 +112,7 @@ func TestAVersionBeyondGoodEnoughIsSeldomCalledGood(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
 	a := sequential.DefaultAcceptance()
 	for _, stable := range []float64{0.001, 0.05} {
-		const steps = 1000
+		const steps = 400
 		wrong := 0
 		for range steps {
 			var acc sequential.Acceptance
