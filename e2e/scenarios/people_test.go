@@ -131,10 +131,11 @@ func TestACanaryWithOnlyATargetWorks(t *testing.T) {
 	t.Parallel()
 	sc := open(t, `{apiVersion: headgate.dev/v1beta1, kind: Canary, metadata: {name: checkout}, spec: {target: {name: checkout}}}`)
 	sc.deploy(v2)
-	sc.waitFor("a verdict at 5 %", func(c *v1beta1.Canary) bool {
+	// Ten canary requests a second: 400 of them take a while.
+	sc.must(sc.WaitCanary(t.Context(), "a verdict at 5 %", 4*time.Minute, func(c *v1beta1.Canary) bool {
 		r := c.Status.Release
 		return r != nil && c.Status.Weight == 5 && len(r.Metrics) == 3 && !slices.ContainsFunc(r.Metrics, func(m v1beta1.MetricStatus) bool { return m.Verdict != v1beta1.VerdictPass })
-	})
+	}))
 	c, err := sc.Canary(t.Context())
 	sc.must(err)
 	weights := []int32{}
