@@ -199,7 +199,7 @@ func testScopes(t *testing.T, config *rest.Config) {
 		t.Fatal(err)
 	}
 	clusterScoped := map[string]bool{}
-	known := map[string]bool{"canaries": true, "canaries/status": true, "proxyconfigs": true}
+	known := map[string]bool{"canaries": true, "canaries/status": true, "proxyconfigs": true, "releases": true, "releases/status": true}
 	for _, l := range lists {
 		for _, r := range l.APIResources {
 			known[r.Name] = true

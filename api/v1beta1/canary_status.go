@@ -136,9 +136,12 @@ type ReleaseProgress struct {
 	// +listType=map
 	// +listMapKey=name
 	Metrics []MetricStatus `json:"metrics,omitempty"`
-	// Journal is what happened, oldest first, the newest 32 entries.
+	// Journal is what happened, oldest first, the newest 32 entries. The Release of
+	// this attempt keeps more.
 	// +listType=atomic
 	Journal []JournalEntry `json:"journal,omitempty"`
+	// Told is how many entries the journal had in all.
+	Told int64 `json:"told,omitempty"`
 }
 
 // PromotionStage orders the hand-over of a release. Each stage is entered only
@@ -253,6 +256,7 @@ const (
 	ReasonHandedOver         = "HandedOver"
 	ReasonNativeRollout      = "NativeRollout"
 	ReasonDetached           = "Detached"
+	ReasonNotRecorded        = "NotRecorded"
 	ReasonServiceNotFound    = "ServiceNotFound"
 	ReasonServiceAmbiguous   = "ServiceAmbiguous"
 	ReasonRouteNotFound      = "RouteNotFound"

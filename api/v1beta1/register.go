@@ -14,7 +14,7 @@ var GroupVersion = schema.GroupVersion{Group: "headgate.dev", Version: "v1beta1"
 
 // AddToScheme makes the types of this package known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Canary{}, &CanaryList{}, &MetricTemplate{}, &MetricTemplateList{}, &ProxyConfig{}, &ProxyConfigList{})
+	s.AddKnownTypes(GroupVersion, &Canary{}, &CanaryList{}, &MetricTemplate{}, &MetricTemplateList{}, &ProxyConfig{}, &ProxyConfigList{}, &Release{}, &ReleaseList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -11,13 +11,16 @@ const ControllerName = "headgate.dev/gateway-controller"
 const (
 	// LabelHold stands on a Deployment while a Canary watches it. The admission
 	// policy of the chart holds template changes of Deployments that carry it.
-	// Its value is the Canary's name.
+	// Its value is the Canary's name. Releases carry it too.
 	LabelHold = "headgate.dev/canary"
 	// LabelManagedBy stands on every object Headgate creates; value ManagedBy.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of LabelManagedBy.
 	ManagedBy = "headgate"
 )
+
+// LabelAttempt stands on a Release; its value is the attempt's number.
+const LabelAttempt = "headgate.dev/attempt"
 
 // Annotations.
 const (

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/controllers/canary"
 	"headgate.dev/headgate/controllers/gateway"
 	"headgate.dev/headgate/controllers/leader"
 )
@@ -92,7 +94,8 @@ func newManager(ctx context.Context, cfg *rest.Config, o options) (manager.Manag
 }
 
 func cacheOptions(namespaces []string) cache.Options {
-	options := cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: gateway.CacheByObject()}
+	options := cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: canary.CacheByObject()}
+	maps.Copy(options.ByObject, gateway.CacheByObject())
 	for _, n := range namespaces {
 		if options.DefaultNamespaces == nil {
 			options.DefaultNamespaces = map[string]cache.Config{}

@@ -9,6 +9,7 @@
 //	route.go       the arithmetic and the edits of a route, pure
 //	apply.go       action → API writes, one function per action
 //	watches.go     which change concerns which Canary
+//	record.go      status → the Release, the record of the attempt
 package canary
 
 import (
@@ -43,6 +44,8 @@ type Measurer interface {
 	Follow(key types.NamespacedName, r measure.Release) analysis.Verdict
 	// Hold stops counting until the next confirmed weight.
 	Hold(key types.NamespacedName)
+	// Evidence gives the state of a release as JSON, nil for none: see measure.Release.Saved.
+	Evidence(key types.NamespacedName) []byte
 	// Forget drops a Canary.
 	Forget(key types.NamespacedName)
 }
@@ -74,6 +77,10 @@ type reconciler struct {
 	refused sync.Map
 	// listenerSets remembers parentGateways by the ListenerSet's name.
 	listenerSets sync.Map
+	// unrecorded is what was said last of a Release that cannot be written, by Canary.
+	unrecorded sync.Map
+	// resumed is the attempt of which the measurer was given what was recorded, by Canary.
+	resumed sync.Map
 }
 
 // +kubebuilder:rbac:groups=headgate.dev,resources=canaries,verbs=get;list;watch;patch
@@ -88,6 +95,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		if apierrors.IsNotFound(err) {
 			r.options.Measurer.Forget(req.NamespacedName)
 			r.refused.Delete(req.NamespacedName)
+			r.unrecorded.Delete(req.NamespacedName)
+			r.resumed.Delete(req.NamespacedName)
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the Canary: %w", err)
@@ -106,23 +115,23 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		// What the proxies report from here on may be of another weight already.
 		r.options.Measurer.Hold(req.NamespacedName)
 	}
-	var urgent error
+	var failed error
 	if d.Urgent {
 		// What takes traffic back comes first. Where it fails, the status is
 		// recorded all the same and the next pass asks for it again.
-		urgent = r.told(req.NamespacedName, r.apply(ctx, w, d.Actions))
-		d.Actions = nil
+		failed = r.told(req.NamespacedName, r.apply(ctx, w, d.Actions))
 	}
-	if err := r.record(ctx, c, d); err != nil {
-		return settled(errors.Join(urgent, fmt.Errorf("recording the status: %w", err)))
+	if err := r.record(ctx, w, d, now); err != nil {
+		return settled(errors.Join(failed, fmt.Errorf("recording the status: %w", err)))
 	}
-	if urgent != nil {
-		return settled(urgent)
+	if !d.Urgent {
+		failed = r.told(req.NamespacedName, r.apply(ctx, w, d.Actions))
 	}
-	if err := r.told(req.NamespacedName, r.apply(ctx, w, d.Actions)); err != nil {
-		return settled(err)
+	after := r.recorded(ctx, w, d, now)
+	if failed != nil {
+		return settled(failed)
 	}
-	return reconcile.Result{RequeueAfter: d.After}, nil
+	return reconcile.Result{RequeueAfter: after}, nil
 }
 
 // told remembers what the API server refused, for the next decision to say.
@@ -158,8 +167,12 @@ func shorten(s string, limit int) string {
 
 // record writes the status if it changed, refusing to write over one it has not
 // seen, and then tells what is new.
-func (r *reconciler) record(ctx context.Context, c *v1beta1.Canary, d rollout.Decision) error {
+func (r *reconciler) record(ctx context.Context, w *world, d rollout.Decision, now time.Time) error {
+	c := w.canary
 	if !equality.Semantic.DeepEqual(c.Status, d.Status) {
+		if err := r.catchUp(ctx, w, d, now); err != nil {
+			return err
+		}
 		next := c.DeepCopy()
 		next.Status = d.Status
 		patch := client.MergeFromWithOptions(c, client.MergeFromWithOptimisticLock{})
@@ -178,11 +191,14 @@ func (r *reconciler) record(ctx context.Context, c *v1beta1.Canary, d rollout.De
 	return nil
 }
 
+// raceDelay is when to look again after an object was written by somebody else.
+const raceDelay = 20 * time.Millisecond
+
 // settled turns an error into what the queue should do about it: a lost race
 // is news, not a failure.
 func settled(err error) (reconcile.Result, error) {
 	if raced(err) {
-		return reconcile.Result{RequeueAfter: 20 * time.Millisecond}, nil
+		return reconcile.Result{RequeueAfter: raceDelay}, nil
 	}
 	return reconcile.Result{}, err
 }

@@ -79,7 +79,7 @@ func TestKilledAfterEveryWrite(t *testing.T) {
 
 	e.image("v2")
 	kills := e.untilDone(func(c *v1beta1.Canary) bool {
-		return c.Status.Phase == v1beta1.PhaseIdle && c.Status.Release != nil && c.Status.Release.Outcome == v1beta1.OutcomeSucceeded
+		return c.Status.Phase == v1beta1.PhaseIdle && c.Status.Release != nil && c.Status.Release.Outcome == v1beta1.OutcomeSucceeded && e.recorded(c)
 	})
 	t.Logf("a promotion survived %d kills", kills)
 	if kills < 15 {
@@ -94,9 +94,27 @@ func TestKilledAfterEveryWrite(t *testing.T) {
 	e.verdicts.bad[2] = true
 	e.image("v3")
 	kills = e.untilDone(func(c *v1beta1.Canary) bool {
-		return c.Status.Phase == v1beta1.PhaseRolledBack && c.Status.Release.FinishedAt != nil
+		return c.Status.Phase == v1beta1.PhaseRolledBack && c.Status.Release.FinishedAt != nil && e.recorded(c)
 	})
 	t.Logf("a rollback survived %d kills", kills)
 	e.restored(before)
 	e.ready(metav1.ConditionFalse, v1beta1.ReasonMetricFailed)
+
+	e.verdicts.silent = true
+	e.image("v4")
+	e.untilDone(func(c *v1beta1.Canary) bool {
+		return c.Status.Release.Attempt == 3 && len(c.Status.Release.Metrics) > 0
+	})
+	e.verdicts.silent = false
+	e.image("v5")
+	kills = e.untilDone(func(c *v1beta1.Canary) bool {
+		return c.Status.Phase == v1beta1.PhaseIdle && c.Status.Release.Attempt == 4 && c.Status.Release.Outcome == v1beta1.OutcomeSucceeded && e.recorded(c)
+	})
+	t.Logf("a release that took another one's place survived %d kills", kills)
+	e.restored(before)
+
+	e.tells(1, v1beta1.OutcomeSucceeded, "10 Pass", "50 Pass", "100 Pass")
+	e.tells(2, v1beta1.OutcomeRolledBack, "10 Fail")
+	e.tells(3, v1beta1.OutcomeSuperseded, "10 Unknown")
+	e.tells(4, v1beta1.OutcomeSucceeded, "10 Pass", "50 Pass", "100 Pass")
 }

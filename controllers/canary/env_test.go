@@ -353,11 +353,23 @@ type verdicts struct {
 	bad     map[int64]bool // attempt
 	silent  bool
 	answers chan types.NamespacedName
+	// evidence is what it knows, saved what it was given by attempt.
+	evidence string
+	saved    []string
+}
+
+func (v *verdicts) Evidence(types.NamespacedName) []byte {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return []byte(v.evidence)
 }
 
 func (v *verdicts) Follow(_ types.NamespacedName, r measure.Release) analysis.Verdict {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if r.Saved != nil {
+		v.saved = append(v.saved, string(r.Saved))
+	}
 	now, since := time.Now(), r.Plan.Subject.Since
 	e := &analysis.Evidence{}
 	e.Begin(r.Plan)
@@ -420,7 +432,9 @@ func (e *env) startWith(wrap transport.WrapperFunc) {
 	skip := true
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme: server.scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: &skip},
-		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), DefaultNamespaces: map[string]cache.Config{e.namespace: {}}},
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(), DefaultNamespaces: map[string]cache.Config{e.namespace: {}}, ByObject: CacheByObject(),
+		},
 	})
 	if err != nil {
 		e.Fatal(err)

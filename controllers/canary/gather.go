@@ -269,11 +269,13 @@ func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time)
 	status := w.canary.Status
 	if w.service == nil || w.canary.DeletionTimestamp != nil || rollout.Unjudged(w.canary) {
 		r.options.Measurer.Forget(key)
+		r.resumed.Delete(key)
 		return nil
 	}
 	release := measure.Release{}
 	if underway(w.canary) && status.Release != nil {
 		release.Attempt = status.Release.Attempt
+		release.Saved = r.saved(ctx, w.canary)
 	}
 	mixed := false
 	if rollout.Measuring(w.canary) {

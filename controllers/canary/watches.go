@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -78,6 +79,10 @@ func (r *reconciler) watch(mgr ctrl.Manager) error {
 
 func index(mgr ctrl.Manager) error {
 	ctx := context.Background() //nolint:forbidigo // registering an index only uses it to start an informer, which the manager stops
+	// Releases wake nobody; they are only read, and the first pass must not wait for them.
+	if _, err := mgr.GetCache().GetInformer(ctx, &v1beta1.Release{}, cache.BlockUntilSynced(false)); err != nil {
+		return fmt.Errorf("watching Releases: %w", err)
+	}
 	for _, i := range []struct {
 		object client.Object
 		field  string

@@ -171,6 +171,7 @@ func (p *pass) write(warning bool, reason, format string, args ...any) {
 	if p.release == nil {
 		return
 	}
+	p.release.Told = max(p.release.Told, int64(len(p.release.Journal))) + 1
 	j := append(p.release.Journal, v1beta1.JournalEntry{
 		Time: metav1.NewTime(p.now), Reason: reason, Message: message, Weight: p.status.Weight, By: p.by,
 	})

@@ -282,6 +282,9 @@ func (p *pass) interrupted() bool {
 	for _, route := range p.seen.Routes {
 		if c := route.Closed; c != nil && c.Attempt == r.Attempt {
 			// The traffic was taken back and the status could not be recorded.
+			if p.failing() {
+				p.judged() // the numbers are still at hand
+			}
 			return p.close(c.Outcome, c.Reason, c.Message)
 		}
 	}
@@ -308,10 +311,15 @@ func (p *pass) interrupted() bool {
 		p.condition(v1beta1.ConditionCanaryReady, metav1.ConditionFalse, v1beta1.ReasonPodsNotReady, why)
 		return p.close(v1beta1.OutcomeRolledBack, v1beta1.ReasonPodsNotReady, fmt.Sprintf("At %d %% of the traffic: %s", p.status.Weight, why))
 	}
-	if p.status.Phase == v1beta1.PhaseStepping && p.release.ConfirmedAt != nil && p.seen.Verdict.Result == v1beta1.VerdictFail && p.judged() == v1beta1.VerdictFail {
+	if p.failing() && p.judged() == v1beta1.VerdictFail {
 		return p.close(v1beta1.OutcomeRolledBack, v1beta1.ReasonMetricFailed, fmt.Sprintf("At %d %% of the traffic: %s", p.status.Weight, p.seen.Verdict.Why))
 	}
 	return false
+}
+
+// failing is true with a failed verdict on a confirmed weight.
+func (p *pass) failing() bool {
+	return p.status.Phase == v1beta1.PhaseStepping && p.release.ConfirmedAt != nil && p.seen.Verdict.Result == v1beta1.VerdictFail
 }
 
 // fault says what is wrong with canary pods that have traffic. A scale-up is no
