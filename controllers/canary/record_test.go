@@ -101,7 +101,7 @@ func TestEveryReleaseHasARecord(t *testing.T) {
 	e.phase(v1beta1.PhaseIdle)
 
 	e.image("v2")
-	e.weight(50)
+	e.judged(1, 50)
 	e.command("promote: looks good")
 	e.eventually("promoted", func(c *v1beta1.Canary) bool { return c.Status.Phase == v1beta1.PhaseIdle && e.recorded(c) })
 	e.tells(1, v1beta1.OutcomeSucceeded, "10 Pass", "50 Pass", "100 Pass")
@@ -115,9 +115,7 @@ func TestEveryReleaseHasARecord(t *testing.T) {
 		return c.Status.Release.Attempt == 2 && c.Status.Release.FinishedAt != nil
 	})
 	e.command("retry")
-	e.eventually("the third at 50 %", func(c *v1beta1.Canary) bool {
-		return c.Status.Release.Attempt == 3 && c.Status.Weight == 50 && c.Status.Release.ConfirmedAt != nil
-	})
+	e.judged(3, 50)
 	e.tells(2, v1beta1.OutcomeRolledBack, "10 Fail")
 	e.command("abort: wrong prices")
 	e.eventually("aborted", func(c *v1beta1.Canary) bool {
@@ -128,14 +126,10 @@ func TestEveryReleaseHasARecord(t *testing.T) {
 	}
 
 	e.image("v4")
-	e.eventually("the fourth at 50 %", func(c *v1beta1.Canary) bool {
-		return c.Status.Release.Attempt == 4 && c.Status.Weight == 50 && c.Status.Release.ConfirmedAt != nil
-	})
+	e.judged(4, 50)
 	e.tells(3, v1beta1.OutcomeAborted, "10 Pass", "50 Pass")
 	e.image("v5")
-	e.eventually("the fifth at 50 %", func(c *v1beta1.Canary) bool {
-		return c.Status.Release.Attempt == 5 && c.Status.Weight == 50 && c.Status.Release.ConfirmedAt != nil
-	})
+	e.judged(5, 50)
 	e.tells(4, v1beta1.OutcomeSuperseded, "10 Pass", "50 Pass")
 	e.image("v2")
 	e.eventually("reverted", func(c *v1beta1.Canary) bool { return c.Status.Phase == v1beta1.PhaseIdle && e.recorded(c) })
@@ -155,6 +149,15 @@ func TestEveryReleaseHasARecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.gone(1)
+}
+
+// judged waits until there is a verdict on an attempt at a confirmed weight.
+func (e *env) judged(attempt int64, weight int32) {
+	e.Helper()
+	e.eventually(fmt.Sprintf("a verdict on attempt %d at %d %%", attempt, weight), func(c *v1beta1.Canary) bool {
+		r := c.Status.Release
+		return r != nil && r.Attempt == attempt && c.Status.Weight == weight && r.ConfirmedAt != nil && len(r.Metrics) > 0
+	})
 }
 
 // gone waits until a record is collected with its Canary.
