@@ -38,31 +38,38 @@ func TestPlanForFillsDefaultsAndLeavesTheSpecAlone(t *testing.T) {
 		in, want v1beta1.Metric
 	}{
 		{
-			"errors", v1beta1.Metric{Gateway: v1beta1.GatewayErrorRate},
+			"errors",
+			v1beta1.Metric{Gateway: v1beta1.GatewayErrorRate},
 			v1beta1.Metric{Gateway: v1beta1.GatewayErrorRate, Tolerance: tolerance("25%", "0.05%"), GoodEnough: tolerance("50%", "1%"), Weight: &five},
 		},
 		{
-			"errors with a tolerance that is more than the usual good enough", v1beta1.Metric{Gateway: v1beta1.GatewayErrorRate, Tolerance: tolerance("", "3%")},
+			"errors with a tolerance that is more than the usual good enough",
+			v1beta1.Metric{Gateway: v1beta1.GatewayErrorRate, Tolerance: tolerance("", "3%")},
 			v1beta1.Metric{Gateway: v1beta1.GatewayErrorRate, Tolerance: tolerance("", "3%"), GoodEnough: tolerance("50%", "6%"), Weight: &five},
 		},
 		{
-			"latency", v1beta1.Metric{Gateway: v1beta1.GatewayLatency},
+			"latency",
+			v1beta1.Metric{Gateway: v1beta1.GatewayLatency},
 			v1beta1.Metric{Gateway: v1beta1.GatewayLatency, Tolerance: tolerance("18%", "5ms"), GoodEnough: tolerance("50%", "1%"), Weight: &three},
 		},
 		{
-			"a latency against a number is one quantile", v1beta1.Metric{Gateway: v1beta1.GatewayLatency, Threshold: &v1beta1.Threshold{Max: num("1s")}},
+			"a latency against a number is one quantile",
+			v1beta1.Metric{Gateway: v1beta1.GatewayLatency, Threshold: &v1beta1.Threshold{Max: num("1s")}},
 			v1beta1.Metric{Gateway: v1beta1.GatewayLatency, Threshold: &v1beta1.Threshold{Max: num("1s")}, Quantile: "0.99", GoodEnough: tolerance("50%", "1%"), Weight: &three},
 		},
 		{
-			"answers", v1beta1.Metric{Gateway: v1beta1.GatewayAnswers},
+			"answers",
+			v1beta1.Metric{Gateway: v1beta1.GatewayAnswers},
 			v1beta1.Metric{Gateway: v1beta1.GatewayAnswers, Tolerance: tolerance("20%", ""), Weight: &one},
 		},
 		{
-			"a number beside stable has the sign test", v1beta1.Metric{Prometheus: query, Tolerance: tolerance("20%", "")},
+			"a number beside stable has the sign test",
+			v1beta1.Metric{Prometheus: query, Tolerance: tolerance("20%", "")},
 			v1beta1.Metric{Prometheus: query, Tolerance: tolerance("20%", ""), Weight: &one},
 		},
 		{
-			"one against a number has three misses", v1beta1.Metric{Prometheus: query, Threshold: &v1beta1.Threshold{Max: num("1")}},
+			"one against a number has three misses",
+			v1beta1.Metric{Prometheus: query, Threshold: &v1beta1.Threshold{Max: num("1")}},
 			v1beta1.Metric{Prometheus: query, Threshold: &v1beta1.Threshold{Max: num("1")}, Misses: &three, Weight: &one},
 		},
 		{"a job has one", v1beta1.Metric{Job: &v1beta1.JobSource{}}, v1beta1.Metric{Job: &v1beta1.JobSource{}, Misses: &one, Weight: &one}},

@@ -279,11 +279,11 @@ const (
 	ReasonResumed            = "Resumed"
 	ReasonSuspended          = "Suspended"
 	// ReasonOutsideWindow: no release window is open.
-	ReasonOutsideWindow       = "OutsideWindow"
-	ReasonStepCompleted       = "StepCompleted"
-	ReasonPromoting           = "Promoting"
-	ReasonPromoted            = "Promoted"
-	ReasonMetricFailed        = "MetricFailed"
+	ReasonOutsideWindow = "OutsideWindow"
+	ReasonStepCompleted = "StepCompleted"
+	ReasonPromoting     = "Promoting"
+	ReasonPromoted      = "Promoted"
+	ReasonMetricFailed  = "MetricFailed"
 	// ReasonStillUnknown: a step stayed without a verdict for as long as onUnknown.after allows.
 	ReasonStillUnknown        = "StillUnknown"
 	ReasonAborted             = "Aborted"

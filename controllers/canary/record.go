@@ -251,10 +251,11 @@ func (w *world) template(revision string, attempt int64) *corev1.PodTemplateSpec
 // withEvidence asks for the state of the analysis. What was recorded stays while the measurer
 // has none.
 func (r *reconciler) withEvidence(ctx context.Context, c *v1beta1.Canary, next v1beta1.ReleaseStatus) v1beta1.ReleaseStatus {
-	if next.Outcome != "" {
-		return next // it is over: there is nothing to go on with
+	key := client.ObjectKeyFromObject(c)
+	if known, ok := r.resumed.Load(key); next.Outcome != "" || !ok || known != c.Status.Release.Attempt {
+		return next // there is nothing to go on with, or what is known is of the release before
 	}
-	next, kept := record.WithEvidence(next, r.options.Measurer.Evidence(client.ObjectKeyFromObject(c)))
+	next, kept := record.WithEvidence(next, r.options.Measurer.Evidence(key))
 	if !kept {
 		ctrl.LoggerFrom(ctx).Info("the state of the analysis is too large to be kept: after a restart it begins anew", "limit", record.EvidenceLimit)
 	}
