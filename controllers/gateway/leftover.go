@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -18,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
@@ -101,7 +99,7 @@ func (r *reconciler) running(ctx context.Context) ([]client.Object, error) {
 // says neither: it may have been deleted by mistake, and the proxies serve on.
 func (r *reconciler) leftOver(o client.Object, seen graph.Resources) bool {
 	owner := metav1.GetControllerOf(o)
-	if owner == nil || owner.Kind != "Gateway" || !strings.HasPrefix(owner.APIVersion, gwv1.GroupName+"/") {
+	if owner == nil || !gatewayKind(owner) {
 		return false
 	}
 	key := types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name}

@@ -87,7 +87,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			return reconcile.Result{}, r.again(first, fmt.Errorf("reading routes: %w", err))
 		}
 		if ok {
-			return r.bring(ctx, changes, first)
+			return r.bring(ctx, differ, changes, first)
 		}
 	}
 	return r.whole(ctx, first)
@@ -115,14 +115,11 @@ func (r *reconciler) whole(ctx context.Context, first time.Time) (reconcile.Resu
 	published := r.publish(ctx, r.graph, first)
 	r.options.Metrics.Certificates(r.graph)
 	r.beginPatience()
-	due, applied := r.applyAll(ctx, r.graph, resources)
-	removed := r.removeLeftovers(ctx, resources)
 	r.due = time.Time{}
-	for _, again := range []time.Duration{due, late} {
-		if at := r.options.Now().Add(again); again > 0 && (r.due.IsZero() || at.Before(r.due)) {
-			r.due = at
-		}
-	}
+	r.dueIn(late)
+	due, applied := r.applyAll(ctx, r.graph, resources)
+	r.dueIn(due)
+	removed := r.removeLeftovers(ctx, resources)
 	result, recorded := r.record(ctx)
 	// A part that failed does not keep the others from being done.
 	err = errors.Join(published, applied, removed, recorded)
@@ -130,6 +127,13 @@ func (r *reconciler) whole(ctx context.Context, first time.Time) (reconcile.Resu
 		r.happened.anything()
 	}
 	return r.untilDue(result), err
+}
+
+// dueIn asks for a pass over everything after a time, unless one is due earlier; 0 asks for none.
+func (r *reconciler) dueIn(d time.Duration) {
+	if at := r.options.Now().Add(d); d > 0 && (r.due.IsZero() || at.Before(r.due)) {
+		r.due = at
+	}
 }
 
 // beginPatience begins the wait for acknowledgements, unless it has begun: else it would never

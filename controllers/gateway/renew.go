@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -64,15 +65,44 @@ func (r *reconciler) anyMissing(changes []graph.Change) bool {
 }
 
 // bring makes the pass after renew.
-func (r *reconciler) bring(ctx context.Context, changes []graph.Change, first time.Time) (reconcile.Result, error) {
+func (r *reconciler) bring(ctx context.Context, differ differing, changes []graph.Change, first time.Time) (reconcile.Result, error) {
 	published := r.update(ctx, changes, first)
 	r.beginPatience()
+	applied := r.renewProxies(ctx, differ.proxies)
 	result, recorded := r.record(ctx)
-	err := errors.Join(published, recorded)
+	err := errors.Join(published, applied, recorded)
 	if err != nil {
 		r.happened.anything()
 	}
 	return r.untilDue(result), err
+}
+
+// renewProxies brings the infrastructure of some Gateways to what it should be. Statuses tell of it, and
+// what it takes the place of goes.
+func (r *reconciler) renewProxies(ctx context.Context, of map[types.NamespacedName]bool) error {
+	if len(of) == 0 {
+		return nil
+	}
+	part := &graph.Graph{}
+	for _, gw := range r.graph.Gateways {
+		if of[gw.Key] {
+			part.Gateways = append(part.Gateways, gw)
+		}
+	}
+	before := maps.Clone(r.proxies)
+	due, applied := r.applyAll(ctx, part, r.resources)
+	r.dueIn(due)
+	for _, gw := range part.Gateways {
+		if r.unsettled != nil && !reflect.DeepEqual(r.proxies[gw.Key], before[gw.Key]) {
+			r.unsettled.Parents[graph.ParentKey{Kind: graph.KindGateway, NamespacedName: gw.Key}] = true
+			for _, l := range gw.Listeners {
+				if l.Set != nil {
+					r.unsettled.Parents[graph.ParentKey{Kind: graph.KindListenerSet, NamespacedName: l.Set.Key}] = true
+				}
+			}
+		}
+	}
+	return errors.Join(applied, r.removeLeftovers(ctx, r.resources))
 }
 
 // update gives each Gateway's proxies what differs by the changed routes.

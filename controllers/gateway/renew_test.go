@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -26,26 +28,37 @@ func TestWhatIsNotTheNewsOfARouteAloneNeedsALookAtEverything(t *testing.T) {
 		only    bool
 	}{
 		"nothing happened, so the pass has another reason": {func(*news) {}, 0, false},
-		"a route changed":                            {func(n *news) { n.route(route); n.route(route) }, 1, true},
-		"something else changed":                     {func(n *news) { n.anything() }, 0, false},
-		"a route and something else changed":         {func(n *news) { n.route(route); n.anything() }, 1, false},
-		"the event of a route":                       {func(n *news) { see(n, kind{route: graph.KindHTTPRoute}) }, 1, true},
-		"the event of a Gateway, and one of a route": {func(n *news) { see(n, kind{parent: graph.KindGateway}); n.route(route) }, 2, true},
-		"the event of a Gateway wakes nobody, so the pass has another reason": {func(n *news) { see(n, kind{parent: graph.KindGateway}) }, 1, false},
-		"the event of a kind of which single objects cannot be read":          {func(n *news) { see(n, kind{}) }, 0, false},
+		"a route changed":                                            {func(n *news) { n.route(route); n.route(route) }, 1, true},
+		"something else changed":                                     {func(n *news) { n.anything() }, 0, false},
+		"a route and something else changed":                         {func(n *news) { n.route(route); n.anything() }, 1, false},
+		"the event of a route":                                       {func(n *news) { see(n, kind{route: graph.KindHTTPRoute}) }, 1, true},
+		"the event of a Gateway, and one of a route":                 {func(n *news) { see(n, kind{parent: graph.KindGateway}); n.route(route) }, 2, true},
+		"the event of a Gateway":                                     {func(n *news) { see(n, kind{parent: graph.KindGateway}) }, 1, true},
+		"an object of a Gateway's infrastructure":                    {func(n *news) { n.infrastructure(owned("Gateway")) }, 1, true},
+		"one of it and a route":                                      {func(n *news) { n.infrastructure(owned("Gateway")); n.route(route) }, 2, true},
+		"an object that should be a Gateway's, and is not":           {func(n *news) { n.infrastructure(owned("Deployment")) }, 0, false},
+		"the event of a kind of which single objects cannot be read": {func(n *news) { see(n, kind{}) }, 0, false},
 	} {
 		n := newNews()
 		if _, only := n.take(); only {
 			t.Errorf("%s: the first pass looks at routes alone", name)
 		}
 		row.happens(n)
-		if all, only := n.take(); len(all.routes)+len(all.parents) != row.keys || only != row.only {
+		if all, only := n.take(); len(all.routes)+len(all.parents)+len(all.proxies) != row.keys || only != row.only {
 			t.Errorf("%s: %v, %v", name, all, only)
 		}
-		if all, only := n.take(); len(all.routes)+len(all.parents) != 0 || only {
+		if all, only := n.take(); len(all.routes)+len(all.parents)+len(all.proxies) != 0 || only {
 			t.Errorf("%s: told twice", name)
 		}
 	}
+}
+
+// owned is an object whose controller is of a kind of the Gateway API.
+func owned(by string) client.Object {
+	o := &gwv1.HTTPRoute{}
+	o.Namespace, o.Name = "shop", "web"
+	o.OwnerReferences = []metav1.OwnerReference{{APIVersion: gwv1.GroupVersion.String(), Kind: by, Name: "web", Controller: new(true)}}
+	return o
 }
 
 func see(n *news, of kind) {
@@ -153,6 +166,54 @@ func TestRoutesThatComeGoAndMoveAreBroughtAlone(t *testing.T) {
 	})
 	if e.server.snapshot(key).Routes["http-80/more-3.example.org"] != nil {
 		t.Error("a route that went is served")
+	}
+}
+
+// TestProxiesThatComeAndGoNeedNoOtherGraph changes what a Deployment says of its pods: the Gateway tells of it, and
+// nothing is published.
+func TestProxiesThatComeAndGoNeedNoOtherGraph(t *testing.T) {
+	e := start(t)
+	e.gateway("web", nil)
+	e.serve("web")
+	e.service("shop")
+	e.route("shop", nil)
+	e.routeHas("shop", v1beta1.RouteConditionProgrammed+"=True Programmed")
+	e.gatewayHas("web", "Programmed=True Programmed")
+	e.attached("web", 1)
+	key := types.NamespacedName{Namespace: e.ns, Name: "web"}
+	ready := func(n int32) {
+		e.Helper()
+		e.eventually("the Deployment has another number of pods", func() string {
+			d := &appsv1.Deployment{}
+			if err := e.get("web-"+e.ns, d); err != nil {
+				return err.Error()
+			}
+			before := d.DeepCopy()
+			d.Status.Replicas, d.Status.ReadyReplicas = 1, n
+			if err := e.Status().Patch(e.Context(), d, client.MergeFrom(before)); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
+	}
+	version := e.server.State(key).Published
+	ready(0)
+	e.gatewayHas("web", "Programmed=False Pending")
+	ready(1)
+	e.gatewayHas("web", "Programmed=True Programmed")
+	if now := e.server.State(key).Published; now != version {
+		t.Errorf("%d configurations were published", now-version)
+	}
+	// What somebody else makes of the infrastructure is repaired.
+	e.must(e.Delete(e.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: e.ns, Name: "web-" + e.ns}}))
+	e.eventually("the ServiceAccount is there again", func() string {
+		if err := e.get("web-"+e.ns, &corev1.ServiceAccount{}); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if now := e.server.State(key).Published; now != version {
+		t.Errorf("%d configurations were published for a ServiceAccount", now-version)
 	}
 }
 

@@ -174,7 +174,7 @@ func (w *settling) pass() bool {
 		w.everything()
 		return false
 	}
-	if _, err := w.r.bring(w.Context(), changes, time.Time{}); err != nil {
+	if _, err := w.r.bring(w.Context(), differ, changes, time.Time{}); err != nil {
 		w.Fatal(err)
 	}
 	return true

@@ -47,8 +47,8 @@ func CacheByObject() map[client.Object]cache.ByObject {
 	}
 }
 
-// worldSources are the watches that make a new graph, beside those of graphKinds. Each
-// lets pass only what the graph or the infrastructure depends on.
+// worldSources are the watches of the proxies' infrastructure. Each lets pass only what that
+// depends on, or what is told of it in statuses.
 func worldSources(c cache.Cache, happened *news) []source.Source {
 	return []source.Source{
 		watch(c, happened, &appsv1.Deployment{}, predicate.And(managed(), onUpdate(deploymentNews))),
@@ -62,7 +62,10 @@ func worldSources(c cache.Cache, happened *news) []source.Source {
 }
 
 func watch(c cache.Cache, happened *news, obj client.Object, p ...predicate.Predicate) source.Source {
-	return source.Kind(c, obj, waking(happened.anything), p...)
+	return source.Kind(c, obj, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		happened.infrastructure(o)
+		return []reconcile.Request{worldKey}
+	}), p...)
 }
 
 // waking asks for a pass over the world, and calls noted before.

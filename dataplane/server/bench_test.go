@@ -176,7 +176,7 @@ func BenchmarkFromEventToPush(b *testing.B) {
 		}},
 		{"backend", func(p *pipeline, routes, i int) {
 			p.route(i%routes, func(r *gwv1.HTTPRoute) {
-				r.Spec.Rules[0].BackendRefs[0].Name = gwv1.ObjectName(fmt.Sprintf("s%d", (p.version+i)%1000))
+				r.Spec.Rules[0].BackendRefs[0].Name = gwv1.ObjectName(fmt.Sprintf("s%d", p.version%1000))
 			})
 		}},
 		{"hostname", func(p *pipeline, routes, i int) {

@@ -146,14 +146,14 @@ func (m *memory) renewLayer(c graph.Change, serving bool) string {
 	return name
 }
 
-// simple tells whether a route's upstreams need nothing but a cluster each.
+// simple tells whether the upstreams that a route comes to, or leaves, need nothing but a cluster each.
 func (m *memory) simple(c graph.Change) bool {
-	plain := func(up upstream) bool { return up.tls == nil && up.key.Protocol != graph.UpstreamUDP }
-	all := m.upstreams[c.Key()]
-	if c.Is != nil {
-		all = slices.Concat(all, upstreams(c.Is))
+	was, is := m.upstreams[c.Key()], []upstream(nil)
+	if m.serving(c.Is) != nil {
+		is = upstreams(c.Is)
 	}
-	return !slices.ContainsFunc(all, func(up upstream) bool { return !plain(up) })
+	plain := func(up upstream) bool { return up.tls == nil && up.key.Protocol != graph.UpstreamUDP }
+	return reflect.DeepEqual(was, is) || !slices.ContainsFunc(slices.Concat(was, is), func(up upstream) bool { return !plain(up) })
 }
 
 // renewClusters adds the clusters that a route names now, and takes away those that
