@@ -48,6 +48,9 @@ type kind struct {
 	parent gwv1.Kind
 	// news lets pass the events that the graph depends on.
 	news []predicate.Predicate
+	// readOnly is true for the kinds of which no statuses are written: of an object that is
+	// there nothing is needed but what its news tell of.
+	readOnly bool
 	// put files an object, drop takes one out. Only kinds of single objects have drop.
 	put  func(*graph.Resources, client.Object)
 	drop func(*graph.Resources, types.NamespacedName)
@@ -68,10 +71,10 @@ func graphKinds(w *written) []kind {
 			object: &corev1.Namespace{}, news: []predicate.Predicate{predicate.LabelChangedPredicate{}},
 			put: func(r *graph.Resources, o client.Object) { r.Namespaces[o.GetName()] = o.(*corev1.Namespace) },
 		},
-		keyed(&corev1.Service{}, false, []predicate.Predicate{onUpdate(serviceNews)}, func(r *graph.Resources) map[types.NamespacedName]*corev1.Service { return r.Services }),
+		readOnly(keyed(&corev1.Service{}, false, []predicate.Predicate{onUpdate(serviceNews)}, func(r *graph.Resources) map[types.NamespacedName]*corev1.Service { return r.Services })),
 		parents(graph.KindGateway, keyed(&gwv1.Gateway{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.Gateway { return r.Gateways })),
 		routes(graph.KindHTTPRoute, keyed(&gwv1.HTTPRoute{}, false, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.HTTPRoute { return r.HTTPRoutes })),
-		keyed(&gwv1beta1.ReferenceGrant{}, false, spec, func(r *graph.Resources) map[types.NamespacedName]*gwv1beta1.ReferenceGrant { return r.ReferenceGrants }),
+		readOnly(keyed(&gwv1beta1.ReferenceGrant{}, false, spec, func(r *graph.Resources) map[types.NamespacedName]*gwv1beta1.ReferenceGrant { return r.ReferenceGrants })),
 
 		routes(graph.KindGRPCRoute, keyed(&gwv1.GRPCRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.GRPCRoute { return r.GRPCRoutes })),
 		keyed(&gwv1.TLSRoute{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwv1.TLSRoute { return r.TLSRoutes }),
@@ -83,7 +86,7 @@ func graphKinds(w *written) []kind {
 		keyed(&gwxv1alpha1.XBackendTrafficPolicy{}, true, news, func(r *graph.Resources) map[types.NamespacedName]*gwxv1alpha1.XBackendTrafficPolicy {
 			return r.XBackendTrafficPolicies
 		}),
-		keyed(&v1beta1.ProxyConfig{}, true, spec, func(r *graph.Resources) map[types.NamespacedName]*v1beta1.ProxyConfig { return r.ProxyConfigs }),
+		readOnly(keyed(&v1beta1.ProxyConfig{}, true, spec, func(r *graph.Resources) map[types.NamespacedName]*v1beta1.ProxyConfig { return r.ProxyConfigs })),
 	}
 }
 
@@ -93,6 +96,21 @@ func keyed[O client.Object](object O, optional bool, news []predicate.Predicate,
 		put:  func(r *graph.Resources, o client.Object) { field(r)[client.ObjectKeyFromObject(o)] = o.(O) },
 		drop: func(r *graph.Resources, key types.NamespacedName) { delete(field(r), key) },
 	}
+}
+
+// predicates lets pass the events that wake the reconciler, and takes note of those after which what was read of
+// an object is not what there is.
+func (k kind) predicates(happened *news) []predicate.Predicate {
+	noting := []predicate.Predicate{happened.watching(k)}
+	if k.readOnly {
+		return slices.Concat(k.news, noting)
+	}
+	return slices.Concat(noting, k.news)
+}
+
+func readOnly(of kind) kind {
+	of.readOnly = true
+	return of
 }
 
 // routes marks a kind as one of which a pass can read single objects.
@@ -144,7 +162,7 @@ func (k *kinds) discover() error {
 			missing = append(missing, kind)
 			continue
 		}
-		if err := k.world.Watch(source.Kind(k.cache, kind.object, waking(k.noted), append([]predicate.Predicate{k.happened.watching(kind)}, kind.news...)...)); err != nil {
+		if err := k.world.Watch(source.Kind(k.cache, kind.object, waking(k.noted), kind.predicates(k.happened)...)); err != nil {
 			k.missing = append(missing, k.missing[i:]...)
 			return fmt.Errorf("watching %T: %w", kind.object, err)
 		}

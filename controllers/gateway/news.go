@@ -83,8 +83,7 @@ func (n *news) take() (differing, bool) {
 	return all, only
 }
 
-// watching takes note of every event of a kind, also of those that later predicates keep from
-// waking the reconciler: what it read before is then not what there is.
+// watching takes note of every event of a kind, and lets it pass.
 func (n *news) watching(of kind) predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(o client.Object) bool {
 		switch key := client.ObjectKeyFromObject(o); {

@@ -53,6 +53,39 @@ func TestWhatIsNotTheNewsOfARouteAloneNeedsALookAtEverything(t *testing.T) {
 	}
 }
 
+func TestWhatNothingReadsIsNoNews(t *testing.T) {
+	of := map[string]kind{}
+	for _, k := range graphKinds(newWritten()) {
+		of[fmt.Sprintf("%T", k.object)] = k
+	}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	annotated, ported := service.DeepCopy(), service.DeepCopy()
+	annotated.Annotations = map[string]string{"seen": "yes"}
+	ported.Spec.Ports = []corev1.ServicePort{{Port: 80}}
+	policy := &gwv1.BackendTLSPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Generation: 1}}
+	told := policy.DeepCopy()
+	told.Status.Ancestors = []gwv1.PolicyAncestorStatus{{}}
+	for name, row := range map[string]struct {
+		was, is client.Object
+		other   bool
+	}{
+		"an annotation of a Service":                             {service, annotated, false},
+		"a port of a Service":                                    {service, ported, true},
+		"a status of an object of which we write the status too": {policy, told, true},
+	} {
+		n := newNews()
+		n.take()
+		for _, p := range of[fmt.Sprintf("%T", row.was)].predicates(n) {
+			if !p.Update(event.UpdateEvent{ObjectOld: row.was, ObjectNew: row.is}) {
+				break
+			}
+		}
+		if n.other != row.other {
+			t.Errorf("%s asks for a look at everything: %v", name, n.other)
+		}
+	}
+}
+
 // owned is an object whose controller is of a kind of the Gateway API.
 func owned(by string) client.Object {
 	o := &gwv1.HTTPRoute{}
