@@ -203,10 +203,10 @@ func (e *entry) look() time.Duration {
 		go e.ask(e.asking, q)
 	}
 	news, fails := e.judge(now)
-	subject := e.plan.Subject
+	subject, verdict := e.plan.Subject, e.told
 	e.mu.Unlock()
 	if fails {
-		e.m.o.OnFail(subject)
+		e.m.o.OnFail(subject, verdict)
 	}
 	if news {
 		e.m.o.Notify(e.key)

@@ -48,7 +48,7 @@ type Options struct {
 	Notify func(key types.NamespacedName)
 	// OnFail is called once, from another goroutine, as soon as the verdict on a release is
 	// Fail, before Notify. May be nil.
-	OnFail func(analysis.Subject)
+	OnFail func(analysis.Subject, analysis.Verdict)
 	// Now is the clock. Required.
 	Now func() time.Time
 	// Concurrency is how many queries are asked at a time, over all keys. Default 8.
@@ -93,7 +93,7 @@ func New(ctx context.Context, o Options) *Measurer {
 		o.Notify = func(types.NamespacedName) {}
 	}
 	if o.OnFail == nil {
-		o.OnFail = func(analysis.Subject) {}
+		o.OnFail = func(analysis.Subject, analysis.Verdict) {}
 	}
 	return &Measurer{ctx: ctx, o: o, places: semaphore.NewWeighted(int64(o.Concurrency)), entries: map[types.NamespacedName]*entry{}}
 }

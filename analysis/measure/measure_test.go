@@ -107,7 +107,10 @@ func play(t *testing.T, o measure.Options, test func(*world)) {
 			defer w.mu.Unlock()
 			w.news = append(w.news, time.Now())
 		}
-		o.OnFail = func(analysis.Subject) {
+		o.OnFail = func(_ analysis.Subject, v analysis.Verdict) {
+			if v.Result != v1beta1.VerdictFail || v.Why == "" {
+				t.Errorf("failed by the verdict %+v", v)
+			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.fails = append(w.fails, time.Now())

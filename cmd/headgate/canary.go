@@ -20,14 +20,14 @@ import (
 
 // addCanary adds the operator half: the reconciler of Canaries and what measures
 // for it.
-func addCanary(ctx context.Context, mgr manager.Manager, o options, store *envoystats.Store) error {
+func addCanary(ctx context.Context, mgr manager.Manager, o options, store *envoystats.Store, diversions *canary.Diversions) error {
 	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress, Connections: connection.New(connection.Options{})})
 	if err != nil {
 		return fmt.Errorf("reading --prometheus-address: %w", err)
 	}
 	answered := make(chan types.NamespacedName, 64)
 	measurer := measure.New(ctx, measure.Options{
-		Ask: source.Ask, Listen: listen(store), Now: time.Now,
+		Ask: source.Ask, Listen: listen(store), Now: time.Now, OnFail: diversions.Fail,
 		Notify: func(key types.NamespacedName) {
 			select {
 			case answered <- key:
@@ -36,6 +36,6 @@ func addCanary(ctx context.Context, mgr manager.Manager, o options, store *envoy
 		},
 	})
 	return canary.Add(mgr, canary.Options{
-		Measurer: measurer, Answered: answered, Now: time.Now, WatchNamespaces: o.watchNamespaces,
+		Measurer: measurer, Answered: answered, Diversions: diversions, Now: time.Now, WatchNamespaces: o.watchNamespaces,
 	})
 }

@@ -27,25 +27,25 @@ import (
 
 // addGateway adds the gateway half: the reconcilers and the control plane that
 // proxies connect to. Both run on the leader only. What the proxies measure goes to counted.
-func addGateway(ctx context.Context, mgr manager.Manager, o options, counted *envoystats.Store, log logr.Logger) error {
+func addGateway(ctx context.Context, mgr manager.Manager, o options, counted *envoystats.Store, log logr.Logger) (*server.Server, error) {
 	direct, err := directClient(mgr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	host := o.xdsService + "." + o.namespace + ".svc"
 	keeper, err := authority.Open(ctx, authority.Options{
 		Client: direct, Namespace: o.namespace, ServerNames: []string{host}, Now: time.Now, Rand: rand.Reader,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, portName, err := net.SplitHostPort(o.xdsAddress)
 	if err != nil {
-		return fmt.Errorf("reading --xds-bind-address: %w", err)
+		return nil, fmt.Errorf("reading --xds-bind-address: %w", err)
 	}
 	port, err := strconv.ParseUint(portName, 10, 16)
 	if err != nil {
-		return fmt.Errorf("--xds-bind-address=%q has no port number", o.xdsAddress)
+		return nil, fmt.Errorf("--xds-bind-address=%q has no port number", o.xdsAddress)
 	}
 	changes := gateway.NewChanges()
 	xds := server.New(server.Options{
@@ -54,13 +54,13 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, counted *en
 	measured := measure.New(time.Now)
 	for _, c := range []prometheus.Collector{server.NewCollector(xds), measured} {
 		if err := metrics.Registry.Register(c); err != nil {
-			return fmt.Errorf("registering the gateway's metrics: %w", err)
+			return nil, fmt.Errorf("registering the gateway's metrics: %w", err)
 		}
 	}
 	if err := mgr.Add(&configurationServer{server: xds, address: o.xdsAddress}); err != nil {
-		return fmt.Errorf("adding the configuration server: %w", err)
+		return nil, fmt.Errorf("adding the configuration server: %w", err)
 	}
-	return gateway.Add(mgr, gateway.Options{
+	return xds, gateway.Add(mgr, gateway.Options{
 		Server: xds, Changes: changes, Authority: keeper.Authority,
 		ControlPlaneHost: host, ControlPlanePort: uint32(port), ControlPlaneName: host,
 		IPv6:       o.ipv6(),

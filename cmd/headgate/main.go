@@ -17,6 +17,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"headgate.dev/headgate/analysis/envoystats"
+	"headgate.dev/headgate/controllers/canary"
 )
 
 // version is set by the linker.
@@ -65,13 +66,16 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	store := envoystats.New(time.Now)
-	if err := addCanary(ctx, mgr, o, store); err != nil {
-		return err
-	}
+	var diversions *canary.Diversions // none without proxies of our own
 	if o.gatewayEnabled {
-		if err := addGateway(ctx, mgr, o, store, log); err != nil {
+		xds, err := addGateway(ctx, mgr, o, store, log)
+		if err != nil {
 			return err
 		}
+		diversions = canary.NewDiversions(xds)
+	}
+	if err := addCanary(ctx, mgr, o, store, diversions); err != nil {
+		return err
 	}
 	return mgr.Start(ctx)
 }

@@ -8,6 +8,7 @@
 //	gather.go      objects → observation, with services.go, pods.go, routes.go
 //	route.go       the arithmetic and the edits of a route, pure
 //	apply.go       action → API writes, one function per action
+//	divert.go      the way back that does not wait for those
 //	watches.go     which change concerns which Canary
 //	record.go      status → the Release, the record of the attempt
 package canary
@@ -56,6 +57,8 @@ type Options struct {
 	Measurer Measurer
 	// Answered names Canaries of which the Measurer has news. May be nil.
 	Answered <-chan types.NamespacedName
+	// Diversions take traffic back ahead of the routes. Nil: the routes alone do.
+	Diversions *Diversions
 	// Now is the clock. Required.
 	Now func() time.Time
 	// WatchNamespaces are the namespaces of the manager's cache; empty is all.
@@ -94,6 +97,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.client.Get(ctx, req.NamespacedName, c); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.options.Measurer.Forget(req.NamespacedName)
+			r.options.Diversions.end(req.NamespacedName)
 			r.refused.Delete(req.NamespacedName)
 			r.unrecorded.Delete(req.NamespacedName)
 			r.resumed.Delete(req.NamespacedName)
@@ -110,6 +114,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		w.seen.Failure = said.(string)
 	}
 	d := rollout.Decide(rollout.Input{Canary: c, Seen: w.seen, Now: now})
+	r.divert(req.NamespacedName, w, d)
 
 	if release := d.Status.Release; release == nil || release.ConfirmedAt == nil {
 		// What the proxies report from here on may be of another weight already.

@@ -344,6 +344,7 @@ type env struct {
 	ctx       context.Context
 	namespace string
 	verdicts  *verdicts
+	roads     *roads
 	stop      func()
 }
 
@@ -416,6 +417,7 @@ func newEnv(t *testing.T) *env {
 		T: t, ctx: t.Context(), namespace: fmt.Sprintf("shop-%d", namespaces.Add(1)),
 		verdicts: &verdicts{bad: map[int64]bool{}, answers: make(chan types.NamespacedName, 100)},
 	}
+	e.roads = &roads{env: e, away: map[string]string{}}
 	e.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: e.namespace}})
 	return e
 }
@@ -439,7 +441,9 @@ func (e *env) startWith(wrap transport.WrapperFunc) {
 	if err != nil {
 		e.Fatal(err)
 	}
-	if err := Add(mgr, Options{Measurer: e.verdicts, Answered: e.verdicts.answers, Now: time.Now, WatchNamespaces: []string{e.namespace}}); err != nil {
+	if err := Add(mgr, Options{
+		Measurer: e.verdicts, Answered: e.verdicts.answers, Diversions: e.diversions(), Now: time.Now, WatchNamespaces: []string{e.namespace},
+	}); err != nil {
 		e.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

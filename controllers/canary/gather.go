@@ -290,6 +290,9 @@ func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time)
 	}
 	release.Plan = plan(w, gateways, mixed)
 	w.seen.Verdict = r.options.Measurer.Follow(key, release)
+	if v, ok := r.options.Diversions.failed(key, release.Attempt); ok {
+		w.seen.Verdict = v // the traffic is back already
+	}
 	if !rollout.Measuring(w.canary) {
 		w.seen.Verdict = analysis.Verdict{}
 	}
