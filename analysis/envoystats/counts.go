@@ -11,12 +11,12 @@ import (
 type slot uint
 
 const (
-	slot1xx slot = iota
+	slot101 slot = iota
 	slot2xx
 	slot3xx
 	slot4xx
 	slot5xx
-	slotInternal1xx
+	slotInternal101
 	slotInternal2xx
 	slotInternal3xx
 	slotInternal4xx
@@ -43,11 +43,12 @@ const (
 // slotOf tells which statistic of a cluster has a name. Each request of a client is once
 // among the answers by class or, if it was a gRPC call, among those that ended with a
 // code, whatever was tried to answer it. "internal" repeats the answers that were no
-// client's, such as those to mirrored requests.
+// client's, such as those to mirrored requests. Of the answers of 1xx only 101, to an upgrade, is the
+// last one: behind the others, such as 103 Early Hints, comes another that counts.
 func slotOf(stat []byte) (slot, bool) {
 	switch string(stat) {
-	case "upstream_rq_1xx":
-		return slot1xx, true
+	case "upstream_rq_101":
+		return slot101, true
 	case "upstream_rq_2xx":
 		return slot2xx, true
 	case "upstream_rq_3xx":
@@ -56,8 +57,8 @@ func slotOf(stat []byte) (slot, bool) {
 		return slot4xx, true
 	case "upstream_rq_5xx":
 		return slot5xx, true
-	case "internal.upstream_rq_1xx":
-		return slotInternal1xx, true
+	case "internal.upstream_rq_101":
+		return slotInternal101, true
 	case "internal.upstream_rq_2xx":
 		return slotInternal2xx, true
 	case "internal.upstream_rq_3xx":
@@ -141,7 +142,7 @@ func upstreamOf(cluster []byte) []byte {
 // seven add up to all requests that were answered; the others are signs of why, and
 // count tries, not requests.
 type Classes struct {
-	Informational, Success, Redirection, ClientError, ServerError float64
+	Upgraded, Success, Redirection, ClientError, ServerError float64
 	// GRPC are calls that ended without the server's fault, GRPCFault those with.
 	GRPC, GRPCFault float64
 
@@ -156,7 +157,7 @@ type Classes struct {
 }
 
 func (c *Classes) add(o *Classes) {
-	c.Informational += o.Informational
+	c.Upgraded += o.Upgraded
 	c.Success += o.Success
 	c.Redirection += o.Redirection
 	c.ClientError += o.ClientError
@@ -204,12 +205,12 @@ func (c *cluster) classes() Classes {
 	at := &c.counts
 	fault := at[slotGRPC2] + at[slotGRPC4] + at[slotGRPC12] + at[slotGRPC13] + at[slotGRPC14] + at[slotGRPC15]
 	return Classes{
-		Informational: at[slot1xx] - at[slotInternal1xx],
-		Success:       at[slot2xx] - at[slotInternal2xx],
-		Redirection:   at[slot3xx] - at[slotInternal3xx],
-		ClientError:   at[slot4xx] - at[slotInternal4xx],
-		ServerError:   at[slot5xx] - at[slotInternal5xx],
-		GRPC:          at[slotGRPC] - fault, GRPCFault: fault,
+		Upgraded:    at[slot101] - at[slotInternal101],
+		Success:     at[slot2xx] - at[slotInternal2xx],
+		Redirection: at[slot3xx] - at[slotInternal3xx],
+		ClientError: at[slot4xx] - at[slotInternal4xx],
+		ServerError: at[slot5xx] - at[slotInternal5xx],
+		GRPC:        at[slotGRPC] - fault, GRPCFault: fault,
 		Timeouts: at[slotTimeout] + at[slotTryTimeout], Resets: at[slotReset],
 		ConnectFailures: at[slotConnectFailure], NoEndpoint: at[slotNoneHealthy],
 		Overflows: at[slotOverflow], Retries: at[slotRetry],
@@ -217,7 +218,7 @@ func (c *cluster) classes() Classes {
 }
 
 func (c *Classes) requests() float64 {
-	return c.Informational + c.Success + c.Redirection + c.ClientError + c.ServerError + c.GRPC + c.GRPCFault
+	return c.Upgraded + c.Success + c.Redirection + c.ClientError + c.ServerError + c.GRPC + c.GRPCFault
 }
 
 func (c *Classes) bad() float64 { return c.ServerError + c.GRPCFault }

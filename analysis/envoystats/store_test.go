@@ -36,6 +36,7 @@ func TestWhichCountersAreRequests(t *testing.T) {
 		want     sequential.Counts
 	}{
 		{"answers by class, of which 5xx are bad", map[string]float64{at + "upstream_rq_2xx": 5, at + "upstream_rq_3xx": 1, at + "upstream_rq_4xx": 3, at + "upstream_rq_5xx": 2}, counts(11, 2)},
+		{"an upgrade, and no hint before the answer", map[string]float64{at + "upstream_rq_1xx": 7, at + "upstream_rq_101": 2, at + "upstream_rq_103": 5, at + "upstream_rq_2xx": 5}, counts(7, 0)},
 		{"mirrored requests are no client's", map[string]float64{at + "upstream_rq_2xx": 5, at + "upstream_rq_5xx": 4, at + "internal.upstream_rq_2xx": 2, at + "internal.upstream_rq_5xx": 3}, counts(4, 1)},
 		{"gRPC calls by code", map[string]float64{at + "grpc.total": 12, at + "grpc.2": 1, at + "grpc.4": 1, at + "grpc.12": 1, at + "grpc.13": 1, at + "grpc.14": 1, at + "grpc.15": 1}, counts(12, 6)},
 		{"both in one cluster", map[string]float64{at + "upstream_rq_2xx": 5, at + "upstream_rq_5xx": 1, at + "grpc.total": 4, at + "grpc.14": 3}, counts(10, 4)},

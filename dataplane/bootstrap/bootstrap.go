@@ -36,10 +36,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Names of clusters that no other may take: those that every proxy has, and one that none has.
+// Names of clusters that no other may take: those that every proxy has, one that is there
+// while a release runs, and one that none has.
 const (
 	ControlPlane = "headgate"
 	Admin        = "admin"
+	Flush        = "flush"
 	// Nowhere is a cluster that never exists: its connections are closed.
 	Nowhere = "nowhere"
 )
@@ -106,7 +108,7 @@ func check(part *bootstrapv3.Bootstrap) error {
 	if len(part.GetStaticResources().GetListeners()) > 0 {
 		refused = append(refused, "static_resources.listeners would bypass the Gateway: write listeners of the Gateway instead")
 	}
-	seen := map[string]bool{ControlPlane: true, Admin: true, Nowhere: true}
+	seen := map[string]bool{ControlPlane: true, Admin: true, Flush: true, Nowhere: true}
 	for _, c := range part.GetStaticResources().GetClusters() {
 		switch {
 		case strings.Contains(c.Name, "/"), strings.HasPrefix(c.Name, "invalid-"):
@@ -115,6 +117,9 @@ func check(part *bootstrapv3.Bootstrap) error {
 			refused = append(refused, fmt.Sprintf("static_resources.clusters: the name %q is taken: choose another one", c.Name))
 		}
 		seen[c.Name] = true
+	}
+	if part.StatsFlushInterval != nil && part.StatsFlush != nil {
+		refused = append(refused, "stats_flush_interval and stats_flush_on_admin exclude each other: keep one of them")
 	}
 	refused = append(refused, checkStats(part.GetStatsConfig())...)
 	if len(refused) == 0 {

@@ -53,6 +53,8 @@ static_resources:
 		{"two clusters of one name", `{static_resources: {clusters: [{name: a}, {name: a}]}}`, `the name "a" is taken`},
 		{"a cluster like a backend", `{static_resources: {clusters: [{name: shop/web/80}]}}`, "choose one without /"},
 		{"the cluster that is none", `{static_resources: {clusters: [{name: nowhere}]}}`, `the name "nowhere" is taken`},
+		{"the cluster that is there during releases", `{static_resources: {clusters: [{name: flush}]}}`, `the name "flush" is taken`},
+		{"two ways to flush", `{stats_flush_interval: 1s, stats_flush_on_admin: true}`, "exclude each other: keep one of them"},
 		{"a listener", `{static_resources: {listeners: [{name: a}]}}`, "write listeners of the Gateway instead"},
 		{"no statistics", `{stats_config: {stats_matcher: {reject_all: true}}}`, "write an inclusion_list"},
 		{"a tag of ours", `{stats_config: {stats_tags: [{tag_name: gateway, fixed_value: x}]}}`, `the tag "gateway" is taken`},

@@ -12,6 +12,7 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	heapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
@@ -122,14 +123,17 @@ func Bootstrap(p BootstrapParams) []byte {
 		LayeredRuntime:  layeredRuntime(),
 		OverloadManager: overloadManager(p),
 		StatsConfig:     statsConfig(p.Gateway),
-		// Measurements must be fresh: histograms are merged on each flush.
-		StatsFlushInterval: seconds(1),
+		StatsSinks:      []*metricsv3.StatsSink{statsSink()},
+		// A flush is paid for by every statistic that there is, so it is made when
+		// somebody asks for statistics, as Prometheus does, and each second by flushCluster while a release runs.
+		StatsFlush: &bootstrapv3.Bootstrap_StatsFlushOnAdmin{StatsFlushOnAdmin: true},
 		// Statistics of a cluster come to life with its first request: thousands of idle
 		// ones then cost nothing.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
 	}
 	if len(p.Extra) > 0 {
 		if extra, err := bootstrap.Parse(p.Extra); err == nil {
+			flushBy(base, extra)
 			base = bootstrap.Merge(base, extra)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/types"
 
+	"headgate.dev/headgate/dataplane/bootstrap"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -94,6 +95,9 @@ func carries(gw *graph.Gateway, route *graph.Route, typeURL, name string) bool {
 	case isType(typeURL, &runtimev3.Runtime{}):
 		return route.Running && layerOf(route) == name
 	case isType(typeURL, &clusterv3.Cluster{}):
+		if name == bootstrap.Flush {
+			return route.Running
+		}
 		return slices.ContainsFunc(upstreams(route), func(up upstream) bool { return up.key.Name() == name })
 	}
 	return false

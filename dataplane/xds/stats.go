@@ -19,8 +19,8 @@ func statsConfig(gateway types.NamespacedName) *metricsv3.StatsConfig {
 	patterns := &matcherv3.ListStringMatcher{}
 	for _, expression := range []string{
 		// internal. is kept apart: mirrored requests are counted there as well, and
-		// subtracting it leaves those of clients.
-		`cluster\.[^.]+\.(internal\.)?upstream_rq_(completed|[1-5]xx|time)`,
+		// subtracting it leaves those of clients. Of 1xx only 101 is the last answer to a request.
+		`cluster\.[^.]+\.(internal\.)?upstream_rq_(completed|101|[1-5]xx|time)`,
 		// Of gRPC calls: how many ended with a code, and with which of those that are the
 		// server's fault.
 		`cluster\.[^.]+\.grpc\.(total|2|4|12|13|14|15)`,

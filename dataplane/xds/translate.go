@@ -12,6 +12,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/dataplane/bootstrap"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -49,6 +50,9 @@ func translate(g *graph.Graph, gateway types.NamespacedName, m *memory) Snapshot
 	}
 	m.layers, m.client, m.log = routesByLayer(routes), client, log
 	snap.addClusters(routes, client, m)
+	if m.flush = flushes(m); m.flush != nil {
+		snap.Clusters[bootstrap.Flush] = m.flush
+	}
 	m.runtimes = runtimes(m.layers, log)
 	for name, runtime := range m.runtimes {
 		snap.Runtimes[name] = runtime

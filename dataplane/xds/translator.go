@@ -58,6 +58,8 @@ type memory struct {
 	tables    map[*graph.Listener]*hostTable
 	client    *graph.Certificate
 	log       *v1beta1.AccessLog
+	// flush is flushCluster while a release runs on any of the routes, else nil.
+	flush *clusterv3.Cluster
 }
 
 // madeHost is a virtual host and all that it was made from.

@@ -91,6 +91,7 @@ func (t *Translator) Update(gateway types.NamespacedName, changes []graph.Change
 			m.runtimes[name], d.Runtimes[name] = layer, layer
 		}
 	}
+	m.renewFlush(&d)
 	return d, true
 }
 
