@@ -57,7 +57,6 @@ func Explain(err error, f Failure) *analysis.Problem {
 func unreachable(err error, at string) *analysis.Problem {
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
-	var alert tls.AlertError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return problem(v1beta1.ReasonSourceUnavailable, "the name %s of %s is not known here: check the address", dns.Name, at)
@@ -65,8 +64,9 @@ func unreachable(err error, at string) *analysis.Problem {
 		return problem(v1beta1.ReasonSourceUnavailable, "nothing listens at %s: check the address, and whether the server runs", at)
 	case errors.As(err, &certificate):
 		return problem(v1beta1.ReasonSourceUnavailable, "the certificate of %s is not trusted (%v): name its authority with tls.ca, or its name with tls.serverName", at, certificate.Err)
-	case errors.As(err, &alert):
-		return problem(v1beta1.ReasonAccessDenied, "%s does not accept the client certificate, or the want of one (%v): name one with tls.clientCertificate", at, alert)
+	case strings.Contains(err.Error(), "remote error: tls: ") && strings.Contains(err.Error(), "certificate"):
+		// The type of what the other end says of a certificate is crypto/tls's own.
+		return problem(v1beta1.ReasonAccessDenied, "%s does not accept the client certificate, or the want of one: name one with tls.clientCertificate", at)
 	case errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return problem(v1beta1.ReasonSourceUnavailable, "%s does not speak HTTPS: write http:// in the address", at)
 	default:
