@@ -26,6 +26,12 @@ const (
 	ReasonTemplateNotFound = "TemplateNotFound"
 	// ReasonSecretNotFound: a Secret or a key of one that a metric refers to does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonNotDecided: a webhook answered that it cannot say yet.
+	ReasonNotDecided = "NotDecided"
+	// ReasonJobRunning: a Job that judges the canary has not ended yet.
+	ReasonJobRunning = "JobRunning"
+	// ReasonJobRefused: the API server does not let the Job of a metric be created.
+	ReasonJobRefused = "JobRefused"
 	// ReasonStaleMeasurements: the newest usable measurement is too old to promote on.
 	ReasonStaleMeasurements = "StaleMeasurements"
 	// ReasonAccessDenied: the source answered 401 or 403.

@@ -11,23 +11,34 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
-	"headgate.dev/headgate/analysis/connection"
 	"headgate.dev/headgate/analysis/envoystats"
 	"headgate.dev/headgate/analysis/measure"
-	"headgate.dev/headgate/analysis/prometheus"
+	"headgate.dev/headgate/analysis/sources"
 	"headgate.dev/headgate/controllers/canary"
+)
+
+const (
+	// askedAtATime bounds the questions to metrics' sources that are under way.
+	askedAtATime = 32
+	// longestQuestion is longer than the longest time-out of a metric, 5 minutes.
+	longestQuestion = 6 * time.Minute
 )
 
 // addCanary adds the operator half: the reconciler of Canaries and what measures
 // for it.
 func addCanary(ctx context.Context, mgr manager.Manager, o options, store *envoystats.Store, diversions *canary.Diversions) error {
-	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress, Connections: connection.New(connection.Options{})})
+	direct, err := directClient(mgr)
+	if err != nil {
+		return err
+	}
+	source, err := sources.New(sources.Options{PrometheusAddress: o.prometheusAddress, Client: direct, Now: time.Now})
 	if err != nil {
 		return fmt.Errorf("reading --prometheus-address: %w", err)
 	}
 	answered := make(chan types.NamespacedName, 64)
 	measurer := measure.New(ctx, measure.Options{
 		Ask: source.Ask, Listen: listen(store), Now: time.Now, OnFail: diversions.Fail,
+		Concurrency: askedAtATime, Timeout: longestQuestion,
 		Notify: func(key types.NamespacedName) {
 			select {
 			case answered <- key:
