@@ -59,8 +59,6 @@ func (s *Source) Ask(ctx context.Context, q analysis.Query) analysis.Measurement
 	defer cancel()
 	m := analysis.Measurement{Metric: q.Metric.Name, Kind: q.Kind, From: q.From, To: q.To, Asked: q.Asked}
 	switch {
-	case q.Metric.Gateway != "":
-		m.Stable, m.Canary, m.Problem = s.counts(ctx, q)
 	case p.Counters != nil:
 		m.Stable, m.Canary, m.Problem = s.counters(ctx, q)
 	case p.Histogram != "":

@@ -17,13 +17,13 @@ var origin = time.Unix(1_800_000_000, 0)
 // stream is a counter scraped each second from second first on; -1 is a missed scrape.
 func stream(first int, labels string, values ...float64) *model.SampleStream {
 	s := &model.SampleStream{Metric: model.Metric{}}
-	var name, cluster, class, instance string
-	if _, err := fmt.Sscan(labels, &name, &cluster, &class, &instance); err != nil {
+	var name, path, le, instance string
+	if _, err := fmt.Sscan(labels, &name, &path, &le, &instance); err != nil {
 		panic(err)
 	}
 	s.Metric[model.MetricNameLabel] = model.LabelValue(name)
-	s.Metric[clusterLabel] = model.LabelValue(cluster)
-	s.Metric[classLabel] = model.LabelValue(class)
+	s.Metric["path"] = model.LabelValue(path)
+	s.Metric[model.BucketLabel] = model.LabelValue(le)
 	s.Metric["instance"] = model.LabelValue(instance)
 	for i, v := range values {
 		if v >= 0 {
@@ -51,17 +51,17 @@ func TestRiseOf(t *testing.T) {
 		{"a reset before From is none of ours", model.Matrix{stream(0, c, 100, 5, 9)}, 1, 2, 4},
 		{"no sample in the interval", model.Matrix{stream(0, c, 100)}, 3, 5, 0},
 		{
-			"a counter that appears on a proxy that was scraped before began at zero",
+			"a counter that appears of a process that was scraped before began at zero",
 			model.Matrix{stream(3, c, 7, 9), sibling},
 			1, 4, 9,
 		},
 		{
-			"a counter that appears together with its proxy has an unknown past",
+			"a counter that appears together with its process has an unknown past",
 			model.Matrix{stream(3, c, 1000, 1009)},
 			1, 4, 9,
 		},
 		{
-			"another proxy's past proves nothing",
+			"another process's past proves nothing",
 			model.Matrix{stream(3, c, 1000, 1009), stream(0, "rq shop/b/80 2 i2", 1, 1, 1, 1, 1)},
 			1, 4, 9,
 		},
@@ -75,15 +75,24 @@ func TestRiseOf(t *testing.T) {
 			model.Matrix{stream(0, c, 3, -1, -1, 10), stream(0, "rq shop/a/80 5 i1", 100, 2, 4, 6)},
 			0, 3, 10,
 		},
-		{"but not another cluster's", model.Matrix{stream(0, c, 3, 3, 10), stream(0, "rq shop/b/80 2 i1", 100, 100, 4)}, 0, 2, 7},
+		{"but not another histogram's", model.Matrix{stream(0, c, 3, 3, 10), stream(0, "rq shop/b/80 2 i1", 100, 100, 4)}, 0, 2, 7},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rises := riseOf(tt.matrix, origin.Add(time.Duration(tt.from)*time.Second), origin.Add(time.Duration(tt.to)*time.Second), proxies, beginnings(proxies, tt.matrix))
+			rises := riseOf(tt.matrix, origin.Add(time.Duration(tt.from)*time.Second), origin.Add(time.Duration(tt.to)*time.Second), buckets, beginnings(buckets, tt.matrix))
 			if got := rises[0].by; got != tt.want {
 				t.Errorf("rose by %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestCountersAreResetAlone(t *testing.T) {
+	// An exporter carries the counters of two processes, of which one restarts.
+	matrix := model.Matrix{stream(0, "rq a 0 i1", 3, 3, 10), stream(0, "rq b 0 i1", 100, 100, 4)}
+	rises := riseOf(matrix, origin, origin.Add(2*time.Second), single, beginnings(single, matrix))
+	if rises[0].by != 7 || rises[1].by != 4 {
+		t.Errorf("rose by %v and %v, want 7 and 4", rises[0].by, rises[1].by)
 	}
 }
 
@@ -114,7 +123,7 @@ func TestIntervalsAddUp(t *testing.T) {
 		}
 		sum := func(from, to int) float64 {
 			total := 0.0
-			for _, x := range riseOf(matrix, origin.Add(time.Duration(from)*time.Second), origin.Add(time.Duration(to)*time.Second), proxies, beginnings(proxies, matrix)) {
+			for _, x := range riseOf(matrix, origin.Add(time.Duration(from)*time.Second), origin.Add(time.Duration(to)*time.Second), buckets, beginnings(buckets, matrix)) {
 				total += x.by
 			}
 			return total
