@@ -5,7 +5,7 @@
 // gathers what was seen of the cluster, asks for a decision, records the
 // Canary's status and applies the actions.
 //
-//	gather.go      objects → observation, with services.go, pods.go, routes.go
+//	gather.go      objects → observation, with services.go, pods.go, routes.go, templates.go
 //	route.go       the arithmetic and the edits of a route, pure
 //	apply.go       action → API writes, one function per action
 //	divert.go      the way back that does not wait for those
@@ -245,7 +245,7 @@ func forbidden(err error) *rollout.Problem {
 }
 
 // plan says what is measured of a release, or of stable alone while there is none.
-func plan(w *world, gateways []types.NamespacedName, mixed bool) analysis.Plan {
+func plan(w *world, spec *v1beta1.Analysis, gateways []types.NamespacedName, mixed bool) analysis.Plan {
 	c := w.canary
 	ports := make([]int32, 0, 2)
 	for _, p := range w.service.Spec.Ports {
@@ -271,7 +271,7 @@ func plan(w *world, gateways []types.NamespacedName, mixed bool) analysis.Plan {
 			subject.Since = release.ConfirmedAt.Time
 		}
 	}
-	return analysis.PlanFor(c.Spec.Analysis, subject)
+	return analysis.PlanFor(spec, subject)
 }
 
 var _ reconcile.Reconciler = (*reconciler)(nil)

@@ -288,7 +288,9 @@ func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time)
 	if err != nil {
 		return err
 	}
-	release.Plan = plan(w, gateways, mixed)
+	spec, problems := r.resolved(ctx, w.canary)
+	release.Plan = plan(w, spec, gateways, mixed)
+	release.Plan.Problems = problems
 	w.seen.Verdict = r.options.Measurer.Follow(key, release)
 	if v, ok := r.options.Diversions.failed(key, release.Attempt); ok {
 		w.seen.Verdict = v // the traffic is back already

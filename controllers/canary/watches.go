@@ -48,6 +48,7 @@ func (r *reconciler) watch(mgr ctrl.Manager) error {
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(r.ofReplicaSet)).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(r.ofScaler)).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(r.ofNamespace)).
+		Watches(&v1beta1.MetricTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate)).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(r.ofEndpoints))
 	for kind, has := range map[string]*bool{"HTTPRoute": &r.hasRoute, "GRPCRoute": &r.hasGRPC} {
 		gvk := routeKind(kind)
