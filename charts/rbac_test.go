@@ -65,9 +65,9 @@ func TestWithAListOfNamespacesNothingIsGrantedElsewhere(t *testing.T) {
 
 func TestSecretsAreReadOnlyWhereItIsSaid(t *testing.T) {
 	for values, want := range map[string][]string{
-		"gateway.secretNamespaces={web,certificates}":                                        {"certificates", "web"},
-		"gateway.secretNamespaces={certificates},analysis.secretNamespaces={shop}":           {"certificates", "shop"},
-		"gateway.enabled=false,gateway.secretNamespaces={},analysis.secretNamespaces={shop}": {"shop"},
+		"gateway.secretNamespaces={web,certificates}":                              {"certificates", "web"},
+		"gateway.secretNamespaces={certificates},analysis.secretNamespaces={shop}": {"certificates", "shop"},
+		"gateway.enabled=false,analysis.secretNamespaces={shop}":                   {"shop"},
 	} {
 		readIn(t, render(t, values), want)
 	}
