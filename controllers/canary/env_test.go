@@ -441,6 +441,7 @@ func (e *env) startWith(wrap transport.WrapperFunc) {
 	if err != nil {
 		e.Fatal(err)
 	}
+	e.verdicts.answers = make(chan types.NamespacedName, 100) // what a process before this one has not read is lost with it
 	if err := Add(mgr, Options{
 		Measurer: e.verdicts, Answered: e.verdicts.answers, Diversions: e.diversions(), Now: time.Now, WatchNamespaces: []string{e.namespace},
 	}); err != nil {
