@@ -10,11 +10,13 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"headgate.dev/headgate/analysis/envoystats"
 	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/analysis/sources"
 	"headgate.dev/headgate/controllers/canary"
+	"headgate.dev/headgate/controllers/canary/meter"
 )
 
 const (
@@ -46,7 +48,11 @@ func addCanary(ctx context.Context, mgr manager.Manager, o options, store *envoy
 			}
 		},
 	})
+	releases := meter.New(time.Now)
+	if err := metrics.Registry.Register(releases); err != nil {
+		return fmt.Errorf("registering the metrics of releases: %w", err)
+	}
 	return canary.Add(mgr, canary.Options{
-		Measurer: measurer, Answered: answered, Diversions: diversions, Now: time.Now, WatchNamespaces: o.watchNamespaces,
+		Measurer: measurer, Answered: answered, Diversions: diversions, Meter: releases, Now: time.Now, WatchNamespaces: o.watchNamespaces,
 	})
 }

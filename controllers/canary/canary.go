@@ -33,6 +33,7 @@ import (
 	"headgate.dev/headgate/analysis"
 	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/controllers/canary/meter"
 	"headgate.dev/headgate/controllers/rollout"
 )
 
@@ -59,6 +60,8 @@ type Options struct {
 	Answered <-chan types.NamespacedName
 	// Diversions take traffic back ahead of the routes. Nil: the routes alone do.
 	Diversions *Diversions
+	// Meter is told what each pass recorded. May be nil.
+	Meter *meter.Meter
 	// Now is the clock. Required.
 	Now func() time.Time
 	// WatchNamespaces are the namespaces of the manager's cache; empty is all.
@@ -101,6 +104,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			r.refused.Delete(req.NamespacedName)
 			r.unrecorded.Delete(req.NamespacedName)
 			r.resumed.Delete(req.NamespacedName)
+			if r.options.Meter != nil {
+				r.options.Meter.Forget(req.NamespacedName)
+			}
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the Canary: %w", err)
@@ -129,6 +135,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.record(ctx, w, d, now); err != nil {
 		return settled(errors.Join(failed, fmt.Errorf("recording the status: %w", err)))
 	}
+	r.measured(c, d, now)
 	if !d.Urgent {
 		failed = r.told(req.NamespacedName, r.apply(ctx, w, d.Actions))
 	}
@@ -137,6 +144,18 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return settled(failed)
 	}
 	return reconcile.Result{RequeueAfter: after}, nil
+}
+
+// measured tells the meter what was recorded.
+func (r *reconciler) measured(c *v1beta1.Canary, d rollout.Decision, now time.Time) {
+	if r.options.Meter == nil {
+		return
+	}
+	r.options.Meter.Saw(client.ObjectKeyFromObject(c), meter.Pass{
+		Before: c.Status, After: d.Status, Target: c.Spec.Target.Name, Now: now,
+		// The routes are given back once no proxy sends to the canary.
+		Emptied: d.Status.Phase == v1beta1.PhaseRollingBack && slices.Contains(d.Actions, rollout.Action(rollout.EnsureRoutesRestored{})),
+	})
 }
 
 // told remembers what the API server refused, for the next decision to say.

@@ -43,6 +43,7 @@ import (
 	"headgate.dev/headgate/analysis"
 	"headgate.dev/headgate/analysis/measure"
 	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/controllers/canary/meter"
 )
 
 const operatorUser = "system:serviceaccount:headgate-system:headgate"
@@ -345,6 +346,7 @@ type env struct {
 	namespace string
 	verdicts  *verdicts
 	roads     *roads
+	meter     *meter.Meter // of the process that runs
 	stop      func()
 }
 
@@ -442,8 +444,9 @@ func (e *env) startWith(wrap transport.WrapperFunc) {
 		e.Fatal(err)
 	}
 	e.verdicts.answers = make(chan types.NamespacedName, 100) // what a process before this one has not read is lost with it
+	e.meter = meter.New(time.Now)
 	if err := Add(mgr, Options{
-		Measurer: e.verdicts, Answered: e.verdicts.answers, Diversions: e.diversions(), Now: time.Now, WatchNamespaces: []string{e.namespace},
+		Measurer: e.verdicts, Answered: e.verdicts.answers, Diversions: e.diversions(), Meter: e.meter, Now: time.Now, WatchNamespaces: []string{e.namespace},
 	}); err != nil {
 		e.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -330,6 +331,7 @@ func TestAFailingMetricTakesTheTrafficBack(t *testing.T) {
 	}
 	e.restored(before)
 	e.atRest()
+	e.wayBackIsMeasured()
 	d := e.deployment()
 	if !d.Spec.Paused || d.Spec.Template.Spec.Containers[0].Image != "v2" {
 		t.Error("the Deployment is not held with the rejected version")
@@ -347,6 +349,32 @@ func TestAFailingMetricTakesTheTrafficBack(t *testing.T) {
 	}
 	e.restored(before)
 	e.told(v1beta1.ReasonMetricFailed, v1beta1.ReasonAborted, v1beta1.ReasonReverted)
+}
+
+// wayBackIsMeasured checks what a scrape says of the one release that was rolled back.
+func (e *env) wayBackIsMeasured() {
+	e.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(e.meter)
+	families, err := registry.Gather()
+	if err != nil {
+		e.Fatal(err)
+	}
+	found := 0
+	for _, f := range families {
+		for _, x := range f.GetMetric() {
+			switch h := x.GetHistogram(); f.GetName() {
+			case "headgate_rollback_duration_seconds", "headgate_release_duration_seconds":
+				found++
+				if h.GetSampleCount() != 1 || h.GetSampleSum() <= 0 || h.GetSampleSum() > patience.Seconds() {
+					e.Errorf("%s: %d releases in %g s", f.GetName(), h.GetSampleCount(), h.GetSampleSum())
+				}
+			}
+		}
+	}
+	if found != 2 {
+		e.Errorf("%d of 2 histograms", found)
+	}
 }
 
 func TestCrashingPodsTakeTheTrafficBack(t *testing.T) {
