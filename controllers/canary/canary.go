@@ -104,9 +104,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			r.refused.Delete(req.NamespacedName)
 			r.unrecorded.Delete(req.NamespacedName)
 			r.resumed.Delete(req.NamespacedName)
-			if r.options.Meter != nil {
-				r.options.Meter.Forget(req.NamespacedName)
-			}
+			r.options.Meter.Forget(req.NamespacedName)
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the Canary: %w", err)
@@ -148,9 +146,6 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 // measured tells the meter what was recorded.
 func (r *reconciler) measured(c *v1beta1.Canary, d rollout.Decision, now time.Time) {
-	if r.options.Meter == nil {
-		return
-	}
 	r.options.Meter.Saw(client.ObjectKeyFromObject(c), meter.Pass{
 		Before: c.Status, After: d.Status, Target: c.Spec.Target.Name, Now: now,
 		// The routes are given back once no proxy sends to the canary.

@@ -57,7 +57,8 @@ type seen struct {
 	emptied int64
 }
 
-// Meter collects the metrics of all Canaries. Its methods may be called from several goroutines.
+// Meter collects the metrics of all Canaries. Its methods may be called from several goroutines; a
+// nil one takes what it is told and keeps nothing.
 type Meter struct {
 	now                          func() time.Time
 	verdicts, releases           *prometheus.CounterVec
@@ -88,6 +89,9 @@ func New(now func() time.Time) *Meter {
 
 // Saw takes what a pass recorded.
 func (m *Meter) Saw(key types.NamespacedName, p Pass) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.state[key]
@@ -134,6 +138,9 @@ func (m *Meter) count(key types.NamespacedName, before, after []v1beta1.MetricSt
 
 // Forget drops a Canary that is gone, with all of its series.
 func (m *Meter) Forget(key types.NamespacedName) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.state, key)
