@@ -25,6 +25,9 @@ func Validate(spec *v1beta1.Analysis) error {
 	if spec.Interval != nil && spec.Interval.Duration < time.Second {
 		return fmt.Errorf("analysis.interval %s is shorter than a second: write interval: 10s", spec.Interval.Duration)
 	}
+	if _, err := rollbackRate(spec.FalseRollbackRate); err != nil {
+		return err
+	}
 	for i := range spec.Metrics {
 		if spec.Metrics[i].Template != nil && sources(spec.Metrics[i]) == 1 {
 			continue

@@ -22,6 +22,9 @@ func TestValidate(t *testing.T) {
 	job := func(spec string) v1beta1.Metric {
 		return v1beta1.Metric{Job: &v1beta1.JobSource{Spec: runtime.RawExtension{Raw: []byte(spec)}}}
 	}
+	counters := func(bad, total string) *v1beta1.PrometheusSource {
+		return &v1beta1.PrometheusSource{Counters: &v1beta1.Counters{Bad: bad, Total: total}}
+	}
 	max1 := &v1beta1.Threshold{Max: num("1")}
 	tests := []struct {
 		name   string
@@ -52,6 +55,17 @@ func TestValidate(t *testing.T) {
 		{"a stable query without comparison", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Query: "x", StableQuery: "y"}, Threshold: max1}, "only asked with tolerance"},
 		{"a broken stable query", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Query: "x", StableQuery: "{{.X}}"}, Tolerance: &v1beta1.Tolerance{Relative: "1%"}}, "prometheus.stableQuery: "},
 		{"an address that is none", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Query: "x", Address: "http://"}, Threshold: max1}, "write http://prometheus.monitoring:9090"},
+		{"counters with defaults", v1beta1.Metric{Prometheus: counters(`x{pod=~"{{.Pods}}",code=~"5.."}`, `x{pod=~"{{.Pods}}"}`)}, ""},
+		{"counters against a share", v1beta1.Metric{Prometheus: counters("b", "t"), Threshold: &v1beta1.Threshold{Max: num("1%")}}, ""},
+		{"counters against a plain number", v1beta1.Metric{Prometheus: counters("b", "t"), Threshold: &v1beta1.Threshold{Max: num("1")}}, "write 0.5%"},
+		{"a rate of a counter", v1beta1.Metric{Prometheus: counters("rate(b[1m])", "t")}, "prometheus.counters.bad: rate(b[1m]) is not a selector of series (rate(…) is a function)"},
+		{"a range of a counter", v1beta1.Metric{Prometheus: counters("b", "t[5m]")}, "prometheus.counters.total: t[5m] is not a selector"},
+		{"counters with misses", v1beta1.Metric{Prometheus: counters("b", "t"), Misses: ptrTo(int32(3))}, "remove misses"},
+		{"a histogram with defaults", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Histogram: `x_seconds_bucket{pod=~"{{.Pods}}"}`}}, ""},
+		{"a histogram at a quantile", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Histogram: "x_seconds"}, Quantile: "0.95", Threshold: &v1beta1.Threshold{Max: num("300ms")}}, ""},
+		{"the count of a histogram", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Histogram: "x_seconds_count"}}, "write x_seconds_bucket, or x_seconds where it is native"},
+		{"a histogram of milliseconds", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Histogram: "x_milliseconds_bucket"}}, "is not in seconds"},
+		{"a histogram against a share", v1beta1.Metric{Prometheus: &v1beta1.PrometheusSource{Histogram: "x_seconds"}, Threshold: &v1beta1.Threshold{Max: num("1%")}}, "write 300ms or 1.5s"},
 		{"answers with defaults", v1beta1.Metric{Gateway: v1beta1.GatewayAnswers}, ""},
 		{"answers with a share", v1beta1.Metric{Gateway: v1beta1.GatewayAnswers, Tolerance: &v1beta1.Tolerance{Relative: "30%"}}, ""},
 		{"answers that may all be missing", v1beta1.Metric{Gateway: v1beta1.GatewayAnswers, Tolerance: &v1beta1.Tolerance{Relative: "100%"}}, "is not between 0% and 100%"},
@@ -137,6 +151,15 @@ func TestRenderFillsInTheArm(t *testing.T) {
 		}
 		if diff := cmp.Diff(w, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", arm, diff)
+		}
+	}
+}
+
+func TestTheRateOfFalseRollbacksIsAChance(t *testing.T) {
+	for rate, want := range map[string]string{"": "", "0.1%": "", "10%": "", "11%": "from 0.0001% to 10%", "0%": "from 0.0001% to 10%"} {
+		err := analysis.Validate(&v1beta1.Analysis{FalseRollbackRate: rate})
+		if (err == nil) != (want == "") || (err != nil && !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", rate, err)
 		}
 	}
 }

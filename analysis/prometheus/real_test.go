@@ -65,7 +65,7 @@ func realPrometheus(t *testing.T, path string, targets ...string) string {
 	}
 	dir, address := t.TempDir(), freeAddress(t)
 	config := fmt.Sprintf(`
-global: {scrape_interval: 1s, scrape_timeout: 1s}
+global: {scrape_interval: 1s, scrape_timeout: 1s, scrape_native_histograms: true}
 scrape_configs:
 - job_name: proxies
   metrics_path: %s

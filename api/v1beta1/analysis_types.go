@@ -102,6 +102,8 @@ const (
 // +kubebuilder:validation:XValidation:rule="!(has(self.prometheus) && has(self.prometheus.query) && has(self.tolerance)) || (has(self.prometheus.stableQuery) || self.prometheus.query.contains('{{'))",message="a query compared with stable must say which version it measures: use {{.Pods}} or {{.Service}} in it"
 // +kubebuilder:validation:XValidation:rule="!(has(self.job) || has(self.webhook)) || !(has(self.tolerance) || has(self.threshold) || has(self.goodEnough))",message="a job and a webhook say pass or fail by themselves: remove tolerance, threshold and goodEnough"
 // +kubebuilder:validation:XValidation:rule="!has(self.gateway) || !(has(self.interval) || has(self.initialDelay) || has(self.misses))",message="the gateway's metrics come every second and are judged by their evidence: interval, initialDelay and misses belong to the other sources; see analysis.warmUp"
+// +kubebuilder:validation:XValidation:rule="!has(self.goodEnough) || has(self.gateway) || has(self.template) || (has(self.prometheus) && !has(self.prometheus.query))",message="goodEnough belongs to what is counted by requests (gateway, counters, histogram): one number at a time passes when it is in range; remove it"
+// +kubebuilder:validation:XValidation:rule="!has(self.misses) || !(has(self.prometheus) && !has(self.prometheus.query))",message="what is counted by requests is judged by its evidence, not by misses in a row: remove misses"
 type Metric struct {
 	// Name is what reasons and events call the metric.
 	// +kubebuilder:validation:MinLength=1
@@ -230,6 +232,8 @@ type Counters struct {
 }
 
 // HTTPSource asks a service that answers with JSON, once per version with tolerance.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.body) || (has(self.method) && self.method == 'POST')",message="body is only sent with method: POST: write that, or remove body"
 type HTTPSource struct {
 	// URL with the fields of PrometheusSource.Query, their values escaped.
 	// +kubebuilder:validation:MaxLength=4096
@@ -263,7 +267,9 @@ type WebhookSource struct {
 	Connection `json:",inline"`
 }
 
-// Connection is how a server is reached. Secrets are those of the Canary's namespace.
+// Connection is how a server is reached. Secrets are those of the Canary's namespace. An address of a
+// Canary never leads to Headgate's own machine or to the metadata service of a cloud, and a redirect
+// is followed on the same host only.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.basicAuth) && has(self.bearerToken))",message="give basicAuth or bearerToken, not both"
 type Connection struct {
@@ -337,11 +343,13 @@ type ClientTLS struct {
 }
 
 // JobSource runs a Job in the Canary's namespace for each measurement: it passes when the Job
-// completes and fails when the Job fails.
+// completes and fails when the Job fails. Whoever may write a Canary can run pods in its namespace with this.
 type JobSource struct {
 	// Spec of the Job, a batch/v1 JobSpec. In its containers the environment variables HEADGATE_CANARY,
 	// HEADGATE_NAMESPACE, HEADGATE_VERSION, HEADGATE_RELEASE, HEADGATE_STEP, HEADGATE_WEIGHT and HEADGATE_SERVICE (of the
-	// canary) are set. A time-out (spec.activeDeadlineSeconds) of 10 minutes is added where there is none.
+	// canary) are set. Where the spec does not say otherwise it gets activeDeadlineSeconds: 600, ttlSecondsAfterFinished: 3600,
+	// backoffLimit: 0, restartPolicy: Never and a podFailurePolicy that does not count pods whose node was drained. A Job
+	// that runs out of its activeDeadlineSeconds is Unknown, because it may never have had a node or an image.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
@@ -353,7 +361,8 @@ type TemplateReference struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
-	// Args are the values of the template's arguments.
+	// Args are the values of the template's arguments. They are put in as they are, without escaping, and may
+	// contain fields such as {{.Pods}}.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
