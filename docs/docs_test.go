@@ -29,6 +29,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
+	"headgate.dev/headgate/analysis"
+	"headgate.dev/headgate/api/v1beta1"
 	"headgate.dev/headgate/dataplane/graph"
 )
 
@@ -188,7 +190,7 @@ func TestWhatThePagesShowIsTakenByTheAPIServer(t *testing.T) {
 		for _, block := range fence.FindAllStringSubmatch(all[page], -1) {
 			for doc := range strings.SplitSeq(block[1], "\n---\n") {
 				shown++
-				if err := create(t, c, doc); err != nil {
+				if err := errors.Join(create(t, c, doc), validate(doc)); err != nil {
 					t.Errorf("%s: %v\n%s", page, err, doc)
 				}
 			}
@@ -207,6 +209,35 @@ func TestEveryCommandOperatorIsListed(t *testing.T) {
 			t.Errorf("docs/proxies.md does not list `%s`, which an access log may use", name)
 		}
 	}
+}
+
+// validate says of a Canary or a MetricTemplate what the API server cannot.
+func validate(doc string) error {
+	var o struct {
+		Kind string `json:"kind"`
+		Spec struct {
+			Analysis *v1beta1.Analysis   `json:"analysis"`
+			Args     []v1beta1.Parameter `json:"args"`
+			Metric   v1beta1.Metric      `json:"metric"`
+		} `json:"spec"`
+	}
+	if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
+		return err
+	}
+	switch o.Kind {
+	case "", "Canary":
+		return analysis.Validate(o.Spec.Analysis)
+	case "MetricTemplate":
+		reference := v1beta1.Metric{Name: "shown", Template: &v1beta1.TemplateReference{Name: "shown"}}
+		for _, p := range o.Spec.Args {
+			reference.Template.Args = append(reference.Template.Args, v1beta1.Argument{Name: p.Name, Value: "5"})
+		}
+		template := v1beta1.MetricTemplate{Spec: v1beta1.MetricTemplateSpec{Args: o.Spec.Args, Metric: o.Spec.Metric}}
+		if _, problem := analysis.Resolve(reference, map[string]v1beta1.MetricTemplate{"shown": template}); problem != nil {
+			return errors.New(problem.Message)
+		}
+	}
+	return nil
 }
 
 // create asks a real API server whether it would take the document. One without

@@ -118,7 +118,8 @@ func TestCountersThatCannotBeJudgedHaveTheirSentence(t *testing.T) {
 		},
 		{
 			"a rate in place of a counter", func(c *v1beta1.Counters) { c.Bad = `rate(rq[1m])` },
-			map[string][]string{stablePods: good("checkout-1"), canaryPods: good("checkout-canary-1")}, v1beta1.ReasonInvalidSpec, "without rate(), increase()",
+			map[string][]string{stablePods: good("checkout-1"), canaryPods: good("checkout-canary-1")},
+			v1beta1.ReasonInvalidSpec, "without rate(), increase()",
 		},
 	}
 	for _, tt := range tests {

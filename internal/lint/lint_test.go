@@ -49,6 +49,24 @@ var offences = []struct {
 		want: "import 'github.com/prometheus/client_golang/api' is not allowed",
 	},
 	{
+		name: "an expression is evaluated without a clock",
+		file: "analysis/expression/offence_clock.go",
+		code: "package expression\n\nimport \"time\"\n\nvar _ = time.Now\n",
+		want: "time is an argument",
+	},
+	{
+		name: "an expression knows nothing of releases",
+		file: "analysis/expression/offence.go",
+		code: "package expression\n\nimport \"headgate.dev/headgate/api/v1beta1\"\n\nvar _ = v1beta1.ControllerName\n",
+		want: "import 'headgate.dev/headgate/api/v1beta1' is not allowed",
+	},
+	{
+		name: "a source does not know the releases",
+		file: "analysis/sources/offence.go",
+		code: "package sources\n\nimport \"headgate.dev/headgate/controllers/rollout\"\n\nvar _ rollout.Input\n",
+		want: "import 'headgate.dev/headgate/controllers/rollout' is not allowed",
+	},
+	{
 		name: "a decision has no context",
 		file: "controllers/rollout/offence.go",
 		code: "package rollout\n\nimport \"context\"\n\nvar _ context.Context\n",
