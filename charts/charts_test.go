@@ -256,7 +256,15 @@ func TestProxiesReachOnlyThePodThatLeads(t *testing.T) {
 }
 
 func TestTheOperatorHalfAloneHasNothingOfTheGateway(t *testing.T) {
-	objects := render(t, "gateway.enabled=false")
+	objects := render(t, "gateway.enabled=false", "grafana.dashboards.enabled=true")
+	for name, m := range of[*corev1.ConfigMap](objects) {
+		if m.Data["headgate-releases.json"] == "" || m.Data["headgate-gateways.json"] != "" {
+			t.Errorf("ConfigMap %s has %v", name, slices.Sorted(maps.Keys(m.Data)))
+		}
+	}
+	if n := len(of[*corev1.ConfigMap](objects)); n != 1 {
+		t.Errorf("%d ConfigMaps", n)
+	}
 	if n := len(of[*corev1.Service](objects)); n > 0 {
 		t.Errorf("%d Services", n)
 	}

@@ -147,7 +147,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 // measured tells the meter what was recorded.
 func (r *reconciler) measured(c *v1beta1.Canary, d rollout.Decision, now time.Time) {
 	r.options.Meter.Saw(client.ObjectKeyFromObject(c), meter.Pass{
-		Before: c.Status, After: d.Status, Target: c.Spec.Target.Name, Now: now,
+		Before: c.Status, After: d.Status, Target: c.Spec.Target.Name, CanaryService: twinName(d.Status.Service), Now: now,
 		// The routes are given back once no proxy sends to the canary.
 		Emptied: d.Status.Phase == v1beta1.PhaseRollingBack && slices.Contains(d.Actions, rollout.Action(rollout.EnsureRoutesRestored{})),
 	})

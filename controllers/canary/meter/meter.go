@@ -19,8 +19,8 @@ import (
 type Pass struct {
 	// Before is the status as it was read, After the one that was recorded.
 	Before, After v1beta1.CanaryStatus
-	// Target is the name of the workload.
-	Target string
+	// Target is the name of the workload, CanaryService that of the canary's Service.
+	Target, CanaryService string
 	// Emptied is true when no proxy sends to the canary of a release that is rolled back any more.
 	Emptied bool
 	// Now is the time of the pass.
@@ -29,6 +29,7 @@ type Pass struct {
 
 var (
 	infoDesc     = desc("headgate_canary_info", "1 for each Canary, with its workload, the version that serves and the one that is released.", "target", "stable", "version")
+	backendDesc  = desc("headgate_canary_backend", "1 for the Services of both versions, named as the proxies' metrics name them.", "version", "backend_namespace", "backend_service")
 	weightDesc   = desc("headgate_canary_weight", "Share of the traffic that was asked for last, in percent.")
 	stepDesc     = desc("headgate_canary_step", "Number of the step, from 1; 0 while no release is in progress.")
 	phaseDesc    = desc("headgate_canary_phase", "1 for the phase of the Canary, 0 for the others.", "phase")
@@ -38,8 +39,12 @@ var (
 	unknownDesc  = desc("headgate_canary_unknown_seconds", "How long the verdict on the step has been Unknown; 0 while it is not.")
 )
 
+// canaryLabels say of which Canary a series is. A label namespace would become another one when it
+// is scraped: the namespace of Headgate's own pods has that name.
+func canaryLabels() []string { return []string{"canary_namespace", "canary"} }
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, append([]string{"namespace", "canary"}, labels...), nil)
+	return prometheus.NewDesc(name, help, append(canaryLabels(), labels...), nil)
 }
 
 var phases = []v1beta1.Phase{
@@ -51,8 +56,8 @@ var results = []v1beta1.VerdictResult{v1beta1.VerdictPass, v1beta1.VerdictFail, 
 
 // seen is the last pass of a Canary.
 type seen struct {
-	status v1beta1.CanaryStatus
-	target string
+	status         v1beta1.CanaryStatus
+	target, canary string // of Pass
 	// emptied is the attempt whose way back was measured.
 	emptied int64
 }
@@ -71,10 +76,10 @@ type Meter struct {
 // New makes a Meter; now is the clock of a scrape.
 func New(now func() time.Time) *Meter {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"namespace", "canary"}, labels...))
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append(canaryLabels(), labels...))
 	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, append([]string{"namespace", "canary"}, labels...))
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, append(canaryLabels(), labels...))
 	}
 	return &Meter{
 		now: now, state: map[types.NamespacedName]*seen{},
@@ -104,7 +109,7 @@ func (m *Meter) Saw(key types.NamespacedName, p Pass) {
 			m.releases.WithLabelValues(key.Namespace, key.Name, string(v1beta1.OutcomeRolledBack), reason)
 		}
 	}
-	s.status, s.target = *p.After.DeepCopy(), p.Target
+	s.status, s.target, s.canary = *p.After.DeepCopy(), p.Target, p.CanaryService
 	before, after := p.Before.Release, p.After.Release
 	if after == nil {
 		return
@@ -144,7 +149,7 @@ func (m *Meter) Forget(key types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.state, key)
-	labels := prometheus.Labels{"namespace": key.Namespace, "canary": key.Name}
+	labels := prometheus.Labels{"canary_namespace": key.Namespace, "canary": key.Name}
 	m.verdicts.DeletePartialMatch(labels)
 	m.releases.DeletePartialMatch(labels)
 	m.releaseSeconds.DeletePartialMatch(labels)
@@ -153,7 +158,7 @@ func (m *Meter) Forget(key types.NamespacedName) {
 
 // Describe lists the metrics.
 func (m *Meter) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{infoDesc, weightDesc, stepDesc, phaseDesc, requestsDesc, evidenceDesc, verdictDesc, unknownDesc} {
+	for _, d := range []*prometheus.Desc{infoDesc, backendDesc, weightDesc, stepDesc, phaseDesc, requestsDesc, evidenceDesc, verdictDesc, unknownDesc} {
 		out <- d
 	}
 	for _, c := range m.vectors() {
@@ -173,13 +178,13 @@ func (m *Meter) Collect(out chan<- prometheus.Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key, s := range m.state {
-		m.collect(s, func(d *prometheus.Desc, value float64, labels ...string) {
+		m.collect(key.Namespace, s, func(d *prometheus.Desc, value float64, labels ...string) {
 			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, append([]string{key.Namespace, key.Name}, labels...)...)
 		})
 	}
 }
 
-func (m *Meter) collect(s *seen, gauge func(d *prometheus.Desc, value float64, labels ...string)) {
+func (m *Meter) collect(namespace string, s *seen, gauge func(d *prometheus.Desc, value float64, labels ...string)) {
 	is := func(yes bool) float64 {
 		if yes {
 			return 1
@@ -192,6 +197,10 @@ func (m *Meter) collect(s *seen, gauge func(d *prometheus.Desc, value float64, l
 		step, version = int(r.StepIndex)+1, r.Revision
 	}
 	gauge(infoDesc, 1, s.target, s.status.Stable, version)
+	if s.status.Service != "" {
+		gauge(backendDesc, 1, "stable", namespace, s.status.Service)
+		gauge(backendDesc, 1, "canary", namespace, s.canary)
+	}
 	gauge(weightDesc, float64(s.status.Weight))
 	gauge(stepDesc, float64(step))
 	for _, p := range phases {

@@ -23,7 +23,7 @@ var (
 	shop = types.NamespacedName{Namespace: "shop", Name: "checkout"}
 )
 
-// scrape gives every series that is not 0, without namespace and canary, of histograms count and sum.
+// scrape gives every series that is not 0, without the labels of the Canary, of histograms count and sum.
 func scrape(t *testing.T, m *Meter) []string {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -37,7 +37,7 @@ func scrape(t *testing.T, m *Meter) []string {
 		for _, x := range f.GetMetric() {
 			var labels []string
 			for _, l := range x.GetLabel() {
-				if l.GetName() != "namespace" && l.GetName() != "canary" {
+				if l.GetName() != "canary_namespace" && l.GetName() != "canary" {
 					labels = append(labels, l.GetName()+"="+l.GetValue())
 				}
 			}
@@ -59,7 +59,7 @@ func micro(d time.Duration) *metav1.MicroTime { return &metav1.MicroTime{Time: n
 // watched is a release at its second step, without a verdict for twenty seconds.
 func watched() v1beta1.CanaryStatus {
 	return v1beta1.CanaryStatus{
-		Phase: v1beta1.PhaseStepping, Weight: 25, Step: "2/4", Stable: "old",
+		Phase: v1beta1.PhaseStepping, Weight: 25, Step: "2/4", Stable: "old", Service: "web",
 		Release: &v1beta1.ReleaseProgress{
 			Revision: "new", Attempt: 3, StepIndex: 1, StartedAt: metav1.NewTime(noon.Add(-time.Minute)), UnknownSince: micro(-20 * time.Second),
 			Metrics: []v1beta1.MetricStatus{{
@@ -81,9 +81,11 @@ func rolledBack(phase v1beta1.Phase) v1beta1.CanaryStatus {
 
 func TestAReleaseThatIsRolledBack(t *testing.T) {
 	m := New(func() time.Time { return noon })
-	m.Saw(shop, Pass{After: watched(), Target: "checkout-app", Now: noon})
-	m.Saw(shop, Pass{Before: watched(), After: watched(), Target: "checkout-app", Now: noon}) // nothing is counted twice
+	m.Saw(shop, Pass{After: watched(), Target: "checkout-app", CanaryService: "web-canary", Now: noon})
+	m.Saw(shop, Pass{Before: watched(), After: watched(), Target: "checkout-app", CanaryService: "web-canary", Now: noon}) // nothing is counted twice
 	want := []string{
+		"canary_backend{backend_namespace=shop,backend_service=web,version=stable} 1",
+		"canary_backend{backend_namespace=shop,backend_service=web-canary,version=canary} 1",
 		"canary_evidence{metric=errors,side=against} 0.3",
 		"canary_evidence{metric=errors,side=for} 0.62",
 		"canary_info{stable=old,target=checkout-app,version=new} 1",
@@ -103,12 +105,14 @@ func TestAReleaseThatIsRolledBack(t *testing.T) {
 	}
 
 	back := rolledBack(v1beta1.PhaseRollingBack)
-	m.Saw(shop, Pass{Before: watched(), After: back, Target: "checkout-app", Now: noon.Add(time.Second)})
+	m.Saw(shop, Pass{Before: watched(), After: back, Target: "checkout-app", CanaryService: "web-canary", Now: noon.Add(time.Second)})
 	for range 2 { // the routes are restored in one pass or in several
-		m.Saw(shop, Pass{Before: back, After: back, Target: "checkout-app", Emptied: true, Now: noon.Add(1250 * time.Millisecond)})
+		m.Saw(shop, Pass{Before: back, After: back, Target: "checkout-app", CanaryService: "web-canary", Emptied: true, Now: noon.Add(1250 * time.Millisecond)})
 	}
-	m.Saw(shop, Pass{Before: back, After: rolledBack(v1beta1.PhaseRolledBack), Target: "checkout-app", Now: noon.Add(2 * time.Second)})
+	m.Saw(shop, Pass{Before: back, After: rolledBack(v1beta1.PhaseRolledBack), Target: "checkout-app", CanaryService: "web-canary", Now: noon.Add(2 * time.Second)})
 	want = []string{
+		"canary_backend{backend_namespace=shop,backend_service=web,version=stable} 1",
+		"canary_backend{backend_namespace=shop,backend_service=web-canary,version=canary} 1",
 		"canary_evidence{metric=errors,side=against} 1.04",
 		"canary_evidence{metric=errors,side=for} 0.62",
 		"canary_info{stable=old,target=checkout-app,version=} 1",
@@ -133,6 +137,7 @@ func TestAPromotedReleaseThatANewerOneFollows(t *testing.T) {
 	m := New(func() time.Time { return noon })
 	done := watched()
 	done.Phase, done.Weight, done.Step, done.Stable = v1beta1.PhaseIdle, 0, "", "new"
+	done.Service = ""
 	done.Release.Outcome, done.Release.Reason = v1beta1.OutcomeSucceeded, v1beta1.ReasonPromoted
 	m.Saw(shop, Pass{Before: watched(), After: done, Now: noon})
 	m.Saw(shop, Pass{Before: done, After: done, Now: noon})

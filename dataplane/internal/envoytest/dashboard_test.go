@@ -48,6 +48,9 @@ func queries(t *testing.T) []query {
 			Templating struct {
 				List []struct{ Name, AllValue, Definition string }
 			}
+			Annotations struct {
+				List []struct{ Name, Expr string }
+			}
 			Panels []struct {
 				Title, Type string
 				Targets     []struct{ Expr string }
@@ -66,6 +69,9 @@ func queries(t *testing.T) []query {
 				at := strings.LastIndex(inner, ", ")
 				out = append(out, query{"the variable " + v.Name, fmt.Sprintf("count by (%s) (%s)", strings.TrimSuffix(inner[at+2:], ")"), fill.Replace(inner[:at]))})
 			}
+		}
+		for _, a := range dashboard.Annotations.List {
+			out = append(out, query{"the annotation " + a.Name, fill.Replace(a.Expr)})
 		}
 		for _, p := range dashboard.Panels {
 			if p.Type != "row" && len(p.Targets) == 0 {
@@ -107,22 +113,25 @@ func instant(address, expression string) ([]float64, error) {
 func TestEveryPanelShowsSomething(t *testing.T) {
 	r := newRig(t)
 	passes := measure.New(time.Now)
+	released, release := releases()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(server.NewCollector(r.Server), passes)
+	registry.MustRegister(server.NewCollector(r.Server), passes, released)
 	headgate := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	t.Cleanup(headgate.Close)
 
 	port, secure, calls := FreePort(t), FreePort(t), FreePort(t)
-	r.endpoints("web", NewBackendFunc(t, "web", func(w http.ResponseWriter, r *http.Request) {
-		status, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
-		w.WriteHeader(max(status, http.StatusOK))
-	}))
+	for _, version := range []string{"web", "web-canary"} {
+		r.endpoints(version, NewBackendFunc(t, version, func(w http.ResponseWriter, r *http.Request) {
+			status, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+			w.WriteHeader(max(status, http.StatusOK))
+		}))
+	}
 	codes := graphtest.Key("codes")
 	codes.Protocol = graph.UpstreamH2C
 	r.Server.PublishEndpoints(codes, Endpoints(codes, newCodesBackend(t)))
 	grpc := graphtest.Route("calls", nil, graphtest.Rule("/", &graph.Backend{Cluster: codes, Weight: 1, Valid: true}))
 	grpc.Kind = graph.KindGRPCRoute
-	web := graphtest.Route("web.v2", []string{"example.com"}, graphtest.Rule("/", graphtest.Backend("web", 1)))
+	web := graphtest.Route("web.v2", []string{"example.com"}, graphtest.Rule("/", graphtest.Backend("web", 1), graphtest.Backend("web-canary", 1)))
 	build := func() *graph.Graph {
 		return graphtest.Graph(graphtest.HTTP("http", port, "", web), graphtest.HTTP("calls", calls, "", grpc),
 			graphtest.HTTPS("https", secure, "", certificate(t, "web", 1, "example.com"), web))
@@ -163,6 +172,7 @@ func TestEveryPanelShowsSomething(t *testing.T) {
 		bound := time.Duration(delay) * time.Minute // each publication is another
 		web.Rules[0].RequestTimeout = &bound
 		publish()
+		release()
 		time.Sleep(300 * time.Millisecond)
 		var empty []query
 		var failures []error
