@@ -163,6 +163,12 @@ func TestTheProxiesCountsJudge(t *testing.T) {
 			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "errors: not judged at weight 0",
 		},
 		{
+			"nor are counters of one's own", gateway(
+				v1beta1.Metric{Name: "orders", Prometheus: &v1beta1.PrometheusSource{Counters: &v1beta1.Counters{Bad: "b", Total: "t"}}},
+			), func(s *analysis.Subject) { s.Weight = 0 }, nil, 60,
+			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "orders: not judged at weight 0",
+		},
+		{
 			"a metric that observes does not decide", gateway(
 				v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate, Observe: true},
 			), nil,

@@ -29,6 +29,12 @@ import (
 )
 
 func main() {
+	if url := os.Getenv("SMOKE"); url != "" {
+		if err := smoke(url); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	o, err := parseOptions(os.Getenv)
 	if err != nil {
 		log.Fatal(err)
