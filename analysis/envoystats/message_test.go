@@ -86,8 +86,10 @@ func newHand(tb testing.TB) *hand {
 
 func (h *hand) pass(d time.Duration) { h.clock = h.clock.Add(d) }
 
-func (h *hand) open() *Tap {
-	return h.store.Open(Versions{
+func (h *hand) open() *Tap { return open(h.store) }
+
+func open(s *Store) *Tap {
+	return s.Open(Versions{
 		Gateways: []types.NamespacedName{edge},
 		Stable:   []string{"shop/stable/80"}, Canary: []string{"shop/canary/80"},
 	})
