@@ -25,7 +25,7 @@ func large(clusters int, at int64) *metricsv3.StreamMetricsMessage {
 		case 1:
 			name = "cluster.shop/canary/80."
 		}
-		for _, stat := range []string{"upstream_rq_completed", "upstream_rq_2xx", "upstream_rq_total", "upstream_cx_total", "upstream_cx_rx_bytes_total", "upstream_cx_tx_bytes_total", "membership_total", "membership_healthy", "membership_degraded", "membership_excluded", "upstream_rq_active", "upstream_cx_active"} {
+		for _, stat := range []string{"upstream_rq_completed", "upstream_rq_2xx", "upstream_rq_total", "upstream_cx_total", "upstream_cx_rx_bytes_total", "upstream_cx_tx_bytes_total", "membership_total", "membership_healthy", "upstream_rq_active", "upstream_cx_active"} {
 			out.EnvoyMetrics = append(out.EnvoyMetrics, counterFamily(name+stat, 3, at))
 		}
 		h := &clientmodel.Histogram{SampleCount: proto.Uint64(3)}

@@ -5,6 +5,7 @@
 // themselves once a second, by Envoy's metrics service:
 //
 //	proxy ─ flush ─▶ Serve ─▶ parse ─▶ what each open Tap wants of it ─▶ Take
+//	      ─ loads ─▶ ServeLoads ─▶ the endpoints of stable ─┘
 //
 // A flush has the counts of the second since the one before, not since the start. So
 // nothing has to be kept of what nobody asks for, a proxy that starts again does not count
@@ -56,8 +57,8 @@ type Pod struct {
 // Reading is what came since the Reading before.
 type Reading struct {
 	Stable, Canary Arm
-	// StablePods are Stable by endpoints, in order of their names; empty where they are not
-	// counted one by one.
+	// StablePods are the endpoints of Stable that answered, in order of their names. They are
+	// reported on their own, so their sum is not that of Stable: it can be of a second before or after.
 	StablePods []Pod
 	// Proxies counts the proxies that report now, Silent those that are connected and have
 	// not done so for a while.
@@ -98,8 +99,10 @@ type Store struct {
 	mu      sync.Mutex
 	streams map[types.NamespacedName]map[*stream]bool
 	// left has the proxies that went away a moment ago, and when they flushed last.
-	left   map[proxy]time.Time
-	taps   map[*Tap]bool
+	left map[proxy]time.Time
+	taps map[*Tap]bool
+	// askers are told when there are other taps.
+	askers map[chan struct{}]bool
 	wanted map[types.NamespacedName]map[string]*upstream // read without mu, replaced with it
 	// listeners are the taps by Gateway.
 	listeners map[types.NamespacedName][]*Tap
@@ -123,6 +126,7 @@ func New(now func() time.Time) *Store {
 		streams: map[types.NamespacedName]map[*stream]bool{},
 		left:    map[proxy]time.Time{},
 		taps:    map[*Tap]bool{},
+		askers:  map[chan struct{}]bool{},
 		wanted:  map[types.NamespacedName]map[string]*upstream{},
 	}
 }
@@ -135,6 +139,7 @@ type Tap struct {
 
 	// What follows is guarded by the store's mu.
 	pending             []record
+	loads               []loads
 	late, gaps, dropped int
 	why                 string
 }
@@ -160,7 +165,7 @@ func (t *Tap) Close() {
 	t.store.mu.Lock()
 	defer t.store.mu.Unlock()
 	delete(t.store.taps, t)
-	t.pending = nil
+	t.pending, t.loads = nil, nil
 	t.store.rewire()
 }
 
@@ -189,6 +194,12 @@ func (s *Store) rewire() {
 		}
 	}
 	s.wanted, s.listeners = wanted, listeners
+	for changed := range s.askers {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Take gives what came since the Take before. Only flushes whose interval began at or after
@@ -211,6 +222,7 @@ func (t *Tap) Take(since time.Time) Reading {
 	t.pending = slices.Delete(t.pending, 0, len(t.pending))
 	t.late, t.gaps, t.dropped, t.why = 0, 0, 0, ""
 	r.Stable, r.Canary = sum[stable].reading(), sum[canary].reading()
+	r.StablePods = t.takePods(since)
 	now := t.store.now()
 	for _, gateway := range t.versions.Gateways {
 		for st := range t.store.streams[gateway] {

@@ -49,7 +49,7 @@ func addGateway(ctx context.Context, mgr manager.Manager, o options, counted *en
 	}
 	changes := gateway.NewChanges()
 	xds := server.New(server.Options{
-		Log: log.WithName("xds"), Identity: keeper.Identity, Notify: changes.Notify, Measurements: counted.Serve,
+		Log: log.WithName("xds"), Identity: keeper.Identity, Notify: changes.Notify, Measurements: counted.Serve, Loads: counted.ServeLoads,
 	})
 	measured := measure.New(time.Now)
 	for _, c := range []prometheus.Collector{server.NewCollector(xds), measured} {

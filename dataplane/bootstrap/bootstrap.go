@@ -118,6 +118,9 @@ func check(part *bootstrapv3.Bootstrap) error {
 		}
 		seen[c.Name] = true
 	}
+	if part.GetClusterManager().GetLoadStatsConfig() != nil {
+		refused = append(refused, "cluster_manager.load_stats_config leads to Headgate: remove it")
+	}
 	if part.StatsFlushInterval != nil && part.StatsFlush != nil {
 		refused = append(refused, "stats_flush_interval and stats_flush_on_admin exclude each other: keep one of them")
 	}

@@ -54,6 +54,7 @@ static_resources:
 		{"a cluster like a backend", `{static_resources: {clusters: [{name: shop/web/80}]}}`, "choose one without /"},
 		{"the cluster that is none", `{static_resources: {clusters: [{name: nowhere}]}}`, `the name "nowhere" is taken`},
 		{"the cluster that is there during releases", `{static_resources: {clusters: [{name: flush}]}}`, `the name "flush" is taken`},
+		{"loads for somebody else", `{cluster_manager: {load_stats_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}]}}}`, "load_stats_config leads to Headgate: remove it"},
 		{"two ways to flush", `{stats_flush_interval: 1s, stats_flush_on_admin: true}`, "exclude each other: keep one of them"},
 		{"a listener", `{static_resources: {listeners: [{name: a}]}}`, "write listeners of the Gateway instead"},
 		{"no statistics", `{stats_config: {stats_matcher: {reject_all: true}}}`, "write an inclusion_list"},

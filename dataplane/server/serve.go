@@ -45,6 +45,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, &service{server: s, stopping: ctx.Done()})
 	s.registerMeasurements(grpcServer, ctx.Done())
+	s.registerLoads(grpcServer, ctx.Done())
 	done := make(chan error, 1)
 	go func() { done <- grpcServer.Serve(lis) }()
 	select {

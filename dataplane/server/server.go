@@ -39,6 +39,8 @@ type Options struct {
 	Notify func(gateway types.NamespacedName)
 	// Measurements takes what the proxies measure; nil refuses it.
 	Measurements Measurements
+	// Loads takes what they report of single endpoints; nil refuses it.
+	Loads Loads
 }
 
 // Nack is a refusal of a proxy that is still in force.

@@ -122,6 +122,7 @@ func Bootstrap(p BootstrapParams) []byte {
 		StaticResources: staticResources(p),
 		LayeredRuntime:  layeredRuntime(),
 		OverloadManager: overloadManager(p),
+		ClusterManager:  &bootstrapv3.ClusterManager{LoadStatsConfig: loadReports()},
 		StatsConfig:     statsConfig(p.Gateway),
 		StatsSinks:      []*metricsv3.StatsSink{statsSink()},
 		// A flush is paid for by every statistic that there is, so it is made when

@@ -34,6 +34,17 @@ func statsSink() *metricsv3.StatsSink {
 	}
 }
 
+// loadReports lets a proxy report single endpoints to the control plane, once it is
+// asked to, on the same connection.
+func loadReports() *corev3.ApiConfigSource {
+	return &corev3.ApiConfigSource{
+		ApiType: corev3.ApiConfigSource_GRPC, TransportApiVersion: corev3.ApiVersion_V3,
+		GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: controlPlaneCluster},
+		}}},
+	}
+}
+
 // flushBy lets a proxy flush by the clock where the part of a bootstrap that is merged in asks for it, or has
 // a sink of its own, to which nobody would send anything otherwise. Envoy takes one of the two only.
 func flushBy(base, part *bootstrapv3.Bootstrap) {

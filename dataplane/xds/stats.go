@@ -27,7 +27,7 @@ func statsConfig(gateway types.NamespacedName) *metricsv3.StatsConfig {
 		`cluster\.[^.]+\.upstream_rq_(total|active|cancelled|timeout|per_try_timeout|rx_reset|tx_reset)`,
 		`cluster\.[^.]+\.upstream_rq_(retry|retry_success|retry_limit_exceeded|retry_overflow|pending_overflow|pending_failure_eject)`,
 		`cluster\.[^.]+\.upstream_cx_(active|total|connect_fail|connect_timeout|none_healthy|overflow|rx_bytes_total|tx_bytes_total)`,
-		`cluster\.[^.]+\.membership_(total|healthy|degraded|excluded)`,
+		`cluster\.[^.]+\.membership_(total|healthy)`,
 		// Of routes, by class alone: a histogram would add twenty lines for each to every scrape.
 		`vhost\..*\.route\..*\.upstream_rq_[1-5]xx`,
 		`http\.[^.]+\.downstream_(rq|cx)_.*`,

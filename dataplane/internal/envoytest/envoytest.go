@@ -46,8 +46,9 @@ type World struct {
 	Port uint32
 	// ProxyIssued is when the certificates of proxies were issued; nil for now.
 	ProxyIssued func() time.Time
-	// Measurements is given to each server that is started.
+	// Measurements and Loads are given to each server that is started.
 	Measurements server.Measurements
+	Loads        server.Loads
 
 	notified chan struct{}
 	stop     context.CancelFunc
@@ -92,7 +93,7 @@ func (w *World) StartServer() {
 			default:
 			}
 		},
-		Measurements: w.Measurements,
+		Measurements: w.Measurements, Loads: w.Loads,
 	})
 	listener, err := net.Listen("tcp", Address(w.Port))
 	if err != nil {

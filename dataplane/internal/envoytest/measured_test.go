@@ -37,7 +37,7 @@ func newReporting(tb testing.TB) *reporting {
 	w := NewWorld(tb)
 	store := envoystats.New(time.Now)
 	w.StopServer()
-	w.Measurements = store.Serve
+	w.Measurements, w.Loads = store.Serve, store.ServeLoads
 	w.StartServer()
 	return &reporting{rig: &rig{World: w, proxy: w.StartProxy(graphtest.GatewayKey)}, store: store}
 }

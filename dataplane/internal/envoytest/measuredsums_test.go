@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"headgate.dev/headgate/analysis/envoystats"
 	"headgate.dev/headgate/analysis/sequential"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
@@ -211,4 +213,63 @@ func TestMeasurementsAreFresh(t *testing.T) {
 	if median := took[len(took)/2]; median > 1500*time.Millisecond {
 		t.Errorf("half of the requests take longer than %s to be counted", median)
 	}
+}
+
+// TestTheEndpointsOfStableAreCountedOneByOne has three endpoints, of which one fails often.
+func TestTheEndpointsOfStableAreCountedOneByOne(t *testing.T) {
+	m := newReporting(t)
+	port := FreePort(t)
+	var pods []*Backend
+	want := map[string]sequential.Counts{}
+	for i := range 3 {
+		count := 0
+		var mu sync.Mutex
+		var b *Backend
+		b = NewBackendFunc(t, "stable", func(w http.ResponseWriter, _ *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			c := want[b.address.String()]
+			count++
+			if c.N++; i == 1 && count%3 == 0 {
+				c.X++
+				w.WriteHeader(http.StatusBadGateway)
+			}
+			want[b.address.String()] = c
+		})
+		pods = append(pods, b)
+	}
+	m.endpoints("stable", pods...)
+	m.endpoints("canary", pods[0])
+	route := graphtest.Route("release", nil, graphtest.Rule("/", graphtest.Backend("stable", 1), graphtest.Backend("canary", 0)))
+	route.Running = true
+	m.publish(graphtest.Graph(graphtest.HTTP("http", port, "", route)), func(xds.Snapshot) {})
+	v, tap := newVisitors(t, port), m.open("stable", "canary")
+	asked := func() {
+		m.Eventually("the proxy knows that it is to report endpoints", func() error {
+			v.one("example.com")
+			if len(tap.Take(time.Time{}).StablePods) == 0 {
+				return fmt.Errorf("it reports none")
+			}
+			return nil
+		})
+	}
+	asked()
+	time.Sleep(2500 * time.Millisecond)
+	tap.Take(time.Time{})
+	clear(want)
+	for range 600 {
+		v.one("example.com")
+	}
+	got := map[string]sequential.Counts{}
+	m.Eventually("the endpoints are counted", func() error {
+		for _, p := range tap.Take(time.Time{}).StablePods {
+			c := got[p.Name]
+			got[p.Name] = sequential.Counts{N: c.N + p.Requests.N, X: c.X + p.Requests.X}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("(-endpoint +counted):\n%s", diff)
+		}
+		return nil
+	})
+	t.Logf("%v", got)
 }
