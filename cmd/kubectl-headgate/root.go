@@ -43,6 +43,7 @@ Exit codes, for scripts:
 		Example: `  kubectl headgate status -A
   kubectl headgate status checkout --watch
   kubectl headgate why checkout
+  kubectl headgate history checkout
   kubectl headgate promote checkout
   kubectl headgate abort checkout --reason "wrong prices"
   kubectl headgate wait checkout --timeout 30m
@@ -60,7 +61,7 @@ Exit codes, for scripts:
 		return usageError("%v\nSee '%s --help'.", err, cmd.CommandPath())
 	})
 	a.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(a.statusCommand(), a.whyCommand(), a.waitCommand())
+	root.AddCommand(a.statusCommand(), a.whyCommand(), a.historyCommand(), a.waitCommand())
 	root.AddCommand(a.steeringCommands()...)
 	root.AddCommand(a.gatewayCommand(), a.versionCommand())
 	_ = root.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)

@@ -203,6 +203,13 @@ func (a *app) nextChange(ctx context.Context, c *cluster, o statusOptions, since
 
 func (a *app) print(object runtime.Object, format string) error {
 	stripped := object.DeepCopyObject()
+	if list, ok := stripped.(*v1beta1.ReleaseList); ok {
+		list.APIVersion, list.Kind = v1beta1.GroupVersion.String(), "ReleaseList"
+		for i := range list.Items {
+			list.Items[i].ManagedFields = nil
+			list.Items[i].APIVersion, list.Items[i].Kind = v1beta1.GroupVersion.String(), "Release"
+		}
+	}
 	for _, canary := range canariesOf(stripped) {
 		canary.ManagedFields = nil
 		// Into leaves them empty; a file that is applied again needs them.

@@ -161,27 +161,6 @@ func progress(c v1beta1.Canary, step v1beta1.Step, now time.Time) string {
 	return text
 }
 
-func metrics(list []v1beta1.MetricStatus, s Style) string {
-	g := grid{rows: [][]string{{"METRIC", "VERDICT", "CANARY", "STABLE", "REQUESTS", "WHY"}}}
-	for _, m := range list {
-		requests := "-"
-		if m.CanaryRequests+m.StableRequests > 0 {
-			requests = fmt.Sprintf("%d / %d", m.CanaryRequests, m.StableRequests)
-		}
-		g.rows = append(g.rows, []string{m.Name, string(m.Verdict), dash(m.Canary), dash(m.Stable), requests, m.Message})
-	}
-	g.paint = func(row, column int, cell string) string {
-		switch {
-		case row == 0:
-			return s.bold(cell)
-		case column == 1:
-			return s.verdict(list[row-1].Verdict)
-		}
-		return cell
-	}
-	return g.String()
-}
-
 func journal(list []v1beta1.JournalEntry, now time.Time, s Style) string {
 	g := grid{}
 	for _, e := range list {

@@ -41,14 +41,14 @@ func (s Style) phase(c v1beta1.Canary) string {
 	return s.wait(phase(c))
 }
 
-func (s Style) verdict(v v1beta1.VerdictResult) string {
+func (s Style) paintVerdict(v v1beta1.VerdictResult, text string) string {
 	switch v {
 	case v1beta1.VerdictPass:
-		return s.good(string(v))
+		return s.good(text)
 	case v1beta1.VerdictFail:
-		return s.bad(string(v))
+		return s.bad(text)
 	}
-	return s.wait(string(v))
+	return s.wait(text)
 }
 
 // grid lays rows out in columns as wide as their widest cell. Colors are put on

@@ -58,7 +58,7 @@ func TestWhatIsSaidOfACanary(t *testing.T) {
 			c := load(t, path)
 			var b strings.Builder
 			fmt.Fprintf(&b, "# outcome\n%s\n\n# line\n%s\n\n# status\n%s\n# why\n%s\n# commands\n",
-				OutcomeOf(c), Line(c), Status(c, now, Style{}), Why(c, now, Style{}))
+				OutcomeOf(c), Line(c), Status(c, now, Style{}), Why(c, nil, now, Style{}))
 			for _, verb := range verbs {
 				answer := Refuse(c, verb)
 				if answer == "" {
@@ -158,7 +158,7 @@ func TestSomebodyElsesStatusNeverPanics(t *testing.T) {
 	odd := v1beta1.Canary{Status: v1beta1.CanaryStatus{Weight: 100, Phase: "Odd", Stable: "a", Release: &v1beta1.ReleaseProgress{StepIndex: 7}}}
 	for _, phase := range []v1beta1.Phase{"", "Odd", v1beta1.PhaseStarting, v1beta1.PhaseStepping, v1beta1.PhaseRolledBack} {
 		odd.Status.Phase = phase
-		if text := Status(odd, now, Style{}) + Why(odd, now, Style{}); !strings.Contains(text, "attempt 0") {
+		if text := Status(odd, now, Style{}) + Why(odd, nil, now, Style{}); !strings.Contains(text, "attempt 0") {
 			t.Errorf("phase %q: %s", phase, text)
 		}
 	}

@@ -5,6 +5,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 )
 
 // Why explains in sentences where the Canary stands, how it came to that, with
-// which numbers, and what to do next.
-func Why(c v1beta1.Canary, now time.Time, s Style) string {
+// which numbers, and what to do next. The record is that of its release, or nil.
+func Why(c v1beta1.Canary, record *v1beta1.Release, now time.Time, s Style) string {
 	var b strings.Builder
 	section := func(title, text string) {
 		if text != "" {
@@ -22,8 +23,14 @@ func Why(c v1beta1.Canary, now time.Time, s Style) string {
 	}
 	b.WriteString(answer(c, now) + "\n")
 	if r := c.Status.Release; r != nil {
-		section("The numbers", numbers(r.Metrics, s))
-		section("What happened", journal(r.Journal, now, s))
+		if record != nil && record.Spec.Attempt == r.Attempt && len(record.Status.Steps) > 0 {
+			section("What was released", changes(record.Spec))
+			section("The steps", stepStory(fresh(record.Status.Steps, *r), now, s))
+			section("What happened", entries(longer(record.Status, *r), now, s))
+		} else {
+			section("The numbers", numbers(r.Metrics, s))
+			section("What happened", journal(r.Journal, now, s))
+		}
 	}
 	if list := Advice(c); len(list) > 0 {
 		section("What to do", strings.Join(list, "\n")+"\n")
@@ -73,27 +80,20 @@ func by(list []v1beta1.JournalEntry, reason string) string {
 	return ""
 }
 
-func numbers(list []v1beta1.MetricStatus, s Style) string {
-	var b strings.Builder
-	for _, m := range list {
-		fmt.Fprintf(&b, "%s: %s (%s). %s\n", m.Name, s.verdict(m.Verdict), m.Reason, m.Message)
-		var values []string
-		if m.Canary != "" {
-			values = append(values, "canary "+m.Canary+over(m.CanaryRequests))
-		}
-		if m.Stable != "" {
-			values = append(values, "stable "+m.Stable+over(m.StableRequests))
-		}
-		if len(values) > 0 {
-			fmt.Fprintf(&b, "  %s\n", strings.Join(values, ", "))
-		}
+// fresh gives the last step the numbers of the status, which are a few seconds newer than the record's.
+func fresh(steps []v1beta1.ReleaseStep, r v1beta1.ReleaseProgress) []v1beta1.ReleaseStep {
+	if len(r.Metrics) == 0 {
+		return steps
 	}
-	return b.String()
+	steps = slices.Clone(steps)
+	steps[len(steps)-1].Metrics = r.Metrics
+	return steps
 }
 
-func over(requests int64) string {
-	if requests == 0 {
-		return ""
+// longer is the record's journal, or the status's where that has entries that were not recorded.
+func longer(record v1beta1.ReleaseStatus, r v1beta1.ReleaseProgress) v1beta1.ReleaseStatus {
+	if r.Told > record.Told {
+		return v1beta1.ReleaseStatus{Journal: r.Journal, Told: r.Told}
 	}
-	return fmt.Sprintf(" over %d requests", requests)
+	return record
 }
