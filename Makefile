@@ -85,6 +85,10 @@ bench: ## Run every Go benchmark once
 bench-verdict: ## Simulate releases: false rollbacks, requests until a verdict, cost of an update
 	go run ./e2e/verdicts
 
+.PHONY: bench-rollback
+bench-rollback: ## How long a canary that begins to fail stays on the road, on the cluster; ROLLBACK="-rounds 3" is short
+	go run ./e2e/rollback/bench $(ROLLBACK)
+
 .PHONY: bench-xds
 bench-xds: ## What a change costs at 10, 500 and 5,000 routes, with a real Envoy (ENVOY=its program)
 	go test -run '^$$' -bench 'WeightChange|RouteAdded' -benchtime 40x ./dataplane/internal/envoytest

@@ -101,6 +101,8 @@ func TestServe(t *testing.T) {
 			answer{Version: "v1", Path: "/"},
 			5 * time.Millisecond,
 		},
+		{"knobs for its version", options{Version: "v1"}, "/?error_rate=1&only=v1", 0.5, 500, answer{Version: "v1", Path: "/", Error: "failing on purpose"}, 0},
+		{"knobs for another version", options{Version: "v1"}, "/?error_rate=1&only=v2", 0.5, 200, answer{Version: "v1", Path: "/"}, 0},
 		{
 			"a bad knob is told to the caller",
 			options{Version: "v1"},

@@ -17,7 +17,8 @@ import (
 )
 
 // options are the knobs of the app. ErrorRate and Latency can also be given with
-// a request: ?error_rate=0.5&latency=20ms.
+// a request: ?error_rate=0.5&latency=20ms. With &only=v2 they are meant for that version,
+// and the others go on as they are.
 type options struct {
 	Version string
 	Pod     string
@@ -93,6 +94,9 @@ func parseDelay(s string) (time.Duration, error) {
 // forRequest applies the knobs of a request's query.
 func (o options) forRequest(query url.Values) (options, error) {
 	var err error
+	if only := query.Get("only"); only != "" && only != o.Version {
+		return o, nil
+	}
 	if s := query.Get("error_rate"); s != "" {
 		if o.ErrorRate, err = parseRate(s); err != nil {
 			return o, fmt.Errorf("error_rate=%q: %w", s, err)

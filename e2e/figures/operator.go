@@ -9,10 +9,6 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headgate.dev/headgate/e2e/env"
 	"headgate.dev/headgate/e2e/shop"
@@ -29,20 +25,9 @@ type reading struct {
 
 // operator reads the metrics of the leading operator.
 func operator(ctx context.Context, c *env.Cluster) (reading, error) {
-	var pods corev1.PodList
-	err := c.Client.List(ctx, &pods, client.InNamespace(env.HeadgateNamespace), client.MatchingLabels{"headgate.dev/leader": "true"})
-	if err != nil || len(pods.Items) != 1 {
-		return reading{}, fmt.Errorf("looking for the leading operator: %d pods are marked (%w)", len(pods.Items), err)
-	}
-	stream, err := c.Clientset.CoreV1().Pods(env.HeadgateNamespace).ProxyGet("http", pods.Items[0].Name, "8080", "metrics", nil).Stream(ctx)
+	families, err := c.OperatorMetrics(ctx)
 	if err != nil {
-		return reading{}, fmt.Errorf("reading the operator's metrics: %w", err)
-	}
-	defer func() { _ = stream.Close() }()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(stream)
-	if err != nil {
-		return reading{}, fmt.Errorf("reading the operator's metrics: %w", err)
+		return reading{}, err
 	}
 	return reading{
 		requests: sum(families["rest_client_requests_total"]),
