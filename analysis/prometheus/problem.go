@@ -78,6 +78,15 @@ func incomplete(address, warnings string) *analysis.Problem {
 	return problem(v1beta1.ReasonUnusableAnswer, "%s warns about its answer: %s", connection.Redacted(address), connection.Short(warnings))
 }
 
+func clockSkew(address string, ahead time.Duration) *analysis.Problem {
+	which := "ahead of"
+	if ahead < 0 {
+		which = "behind"
+	}
+	return problem(v1beta1.ReasonClockSkew, "the clock of %s is %s %s Headgate's, so it cannot be said what was counted since the weight was confirmed: correct the clocks",
+		connection.Redacted(address), ahead.Abs().Round(time.Second), which)
+}
+
 func notPrometheus(f failure) *analysis.Problem {
 	return problem(v1beta1.ReasonSourceNotFound, "what answers at %s is not Prometheus (%s)", connection.Redacted(f.address), contentType(f))
 }

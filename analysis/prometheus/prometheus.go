@@ -32,12 +32,15 @@ type Options struct {
 	Address string
 	// Connections makes the clients. Required.
 	Connections *connection.Pool
+	// Now is the clock that the server's is compared with. Nil: it is not compared.
+	Now func() time.Time
 }
 
 // Source asks Prometheus. Its methods may be called from several goroutines.
 type Source struct {
 	address     string
 	connections *connection.Pool
+	now         func() time.Time
 }
 
 // New checks the address. The error is a sentence that says what to write instead.
@@ -48,15 +51,13 @@ func New(o Options) (*Source, error) {
 			return nil, fmt.Errorf("%q is not the address of a Prometheus: write http://prometheus.monitoring:9090", o.Address)
 		}
 	}
-	return &Source{address: o.Address, connections: o.Connections}, nil
+	return &Source{address: o.Address, connections: o.Connections, now: o.Now}, nil
 }
 
-// Ask answers one query within the time-out of the metric. What goes wrong is in the
+// Ask answers one query, each request within the time-out of the metric. What goes wrong is in the
 // answer's Problem, which is a sentence for the user.
 func (s *Source) Ask(ctx context.Context, q analysis.Query) analysis.Measurement {
 	p := settings(q)
-	ctx, cancel := context.WithTimeout(ctx, connection.Timeout(p.Connection))
-	defer cancel()
 	m := analysis.Measurement{Metric: q.Metric.Name, Kind: q.Kind, From: q.From, To: q.To, Asked: q.Asked}
 	switch {
 	case p.Counters != nil:
@@ -178,7 +179,7 @@ func (s *Source) samples(ctx context.Context, q analysis.Query, arm analysis.Arm
 
 // maxAnswer bounds an answer in bytes, so that no address a user writes can fill
 // the operator's memory.
-const maxAnswer = 64 << 20
+const maxAnswer = 32 << 20
 
 // ask asks one instant query.
 func (s *Source) ask(ctx context.Context, q analysis.Query, query string) (model.Value, *analysis.Problem) {
@@ -186,6 +187,8 @@ func (s *Source) ask(ctx context.Context, q analysis.Query, query string) (model
 	if address == "" {
 		return nil, notConfigured()
 	}
+	ctx, cancel := context.WithTimeout(ctx, connection.Timeout(conn))
+	defer cancel()
 	client, problem := s.connections.Client(ctx, q.Subject.Namespace, conn, connection.Use{
 		Limit: maxAnswer, Trusted: settings(q).Address == "",
 	})
@@ -212,7 +215,24 @@ func (s *Source) ask(ctx context.Context, q analysis.Query, query string) (model
 	if len(warnings) > 0 {
 		return nil, incomplete(address, strings.Join(warnings, "; "))
 	}
+	if skew, known := s.skew(seen.date); known && skew.Abs() > maxSkew {
+		return nil, clockSkew(address, skew)
+	}
 	return value, nil
+}
+
+// maxSkew is how far the server's clock may be from ours. Its samples carry its time, and
+// what was counted in an interval is what it says was counted then.
+const maxSkew = 5 * time.Second
+
+// skew is how far the clock of the server is ahead of ours, by the date of its answer, which
+// has whole seconds.
+func (s *Source) skew(date string) (time.Duration, bool) {
+	at, err := http.ParseTime(date)
+	if err != nil || s.now == nil {
+		return 0, false
+	}
+	return at.Sub(s.now()), true
 }
 
 // exchange carries the requests of one query and remembers how it was answered,
@@ -221,6 +241,7 @@ type exchange struct {
 	transport   http.RoundTripper
 	status      int
 	contentType string
+	date        string
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -230,6 +251,6 @@ func (e *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return resp, err
 	}
-	e.status, e.contentType = resp.StatusCode, resp.Header.Get("Content-Type")
+	e.status, e.contentType, e.date = resp.StatusCode, resp.Header.Get("Content-Type"), resp.Header.Get("Date")
 	return resp, nil
 }

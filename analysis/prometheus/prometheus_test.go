@@ -212,7 +212,7 @@ func TestAnAnswerWithoutEndIsCut(t *testing.T) {
 	}
 	q := scalarQuery(server.URL)
 	q.Metric.Prometheus.Timeout = &metav1.Duration{Duration: time.Minute}
-	check(t, s.Ask(t.Context(), q), v1beta1.ReasonUnusableAnswer, "more than 64 MiB")
+	check(t, s.Ask(t.Context(), q), v1beta1.ReasonUnusableAnswer, "more than 32 MiB")
 }
 
 func TestBothVersionsAreAskedAtTheSameTimeWithTheirOwnFields(t *testing.T) {
@@ -258,5 +258,28 @@ func TestNewRefusesWhatIsNoAddress(t *testing.T) {
 		if _, err := prometheus.New(prometheus.Options{Address: address}); err == nil || !strings.Contains(err.Error(), "write http://") {
 			t.Errorf("%q: %v", address, err)
 		}
+	}
+}
+
+func TestAServerWithAnotherClockIsNotBelieved(t *testing.T) {
+	for _, tt := range []struct {
+		ahead time.Duration
+		part  string // of the sentence; empty: it is believed
+	}{{0, ""}, {4 * time.Second, ""}, {-4 * time.Second, ""}, {time.Minute, "is 1m0s ahead of Headgate's"}, {-time.Minute, "is 1m0s behind Headgate's"}} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", now.Add(tt.ahead).UTC().Format(http.TimeFormat))
+			vector("1")(w, r)
+		}))
+		s, err := prometheus.New(prometheus.Options{Connections: local(nil), Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := s.Ask(t.Context(), scalarQuery(server.URL))
+		if tt.part != "" {
+			check(t, m, v1beta1.ReasonClockSkew, tt.part)
+		} else if m.Problem != nil {
+			t.Errorf("%s: %+v", tt.ahead, m.Problem)
+		}
+		server.Close()
 	}
 }

@@ -88,7 +88,13 @@ func TestCountersAndHistogramsOfARealPrometheus(t *testing.T) {
 	stable := holder(newShopApp("checkout-1", coarse))
 	canary := [2]*atomic.Pointer[shopApp]{holder(newShopApp("checkout-canary-1", fine)), holder(newShopApp("checkout-canary-2", fine))}
 	address := realPrometheus(t, "/metrics", pods(t, stable, canary[0], canary[1])...)
-	scraped := func() time.Time { time.Sleep(2500 * time.Millisecond); return time.Now().Truncate(time.Millisecond) }
+	// A sample carries the time at which its scrape began: one that is under way must not see what comes after.
+	scraped := func() time.Time {
+		time.Sleep(2500 * time.Millisecond)
+		at := time.Now().Truncate(time.Millisecond)
+		time.Sleep(1100 * time.Millisecond)
+		return at
+	}
 	query := func(kind analysis.Kind, p v1beta1.PrometheusSource, from, to time.Time) analysis.Measurement {
 		subject := shop
 		subject.Since = from

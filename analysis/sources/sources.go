@@ -49,7 +49,7 @@ type Sources struct {
 func New(o Options) (*Sources, error) {
 	secrets := &secrets{reader: o.Client, now: o.Now, read: map[types.NamespacedName]secret{}}
 	pool := connection.New(connection.Options{Secrets: secrets.data, Local: o.Local})
-	p, err := prometheus.New(prometheus.Options{Address: o.PrometheusAddress, Connections: pool})
+	p, err := prometheus.New(prometheus.Options{Address: o.PrometheusAddress, Connections: pool, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}

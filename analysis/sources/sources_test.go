@@ -42,6 +42,7 @@ func newWorld(t *testing.T) *world {
 			rw.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+		rw.Header().Set("Date", w.now.UTC().Format(http.TimeFormat))
 		_, _ = io.WriteString(rw, `{"n": 3, "verdict": "Fail", "status": "success", "data": {"resultType": "scalar", "result": [0, "4"]}}`)
 	}))
 	t.Cleanup(w.server.Close)

@@ -26,6 +26,8 @@ const (
 	ReasonTemplateNotFound = "TemplateNotFound"
 	// ReasonSecretNotFound: a Secret or a key of one that a metric refers to does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonClockSkew: the clock of a Prometheus is not ours, so its intervals are not ours either.
+	ReasonClockSkew = "ClockSkew"
 	// ReasonNotDecided: a webhook answered that it cannot say yet.
 	ReasonNotDecided = "NotDecided"
 	// ReasonJobRunning: a Job that judges the canary has not ended yet.

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// askedAtATime bounds the questions to metrics' sources that are under way.
-	askedAtATime = 32
+	// askedAtATime bounds the questions to metrics' sources that are under way, and with
+	// them the memory that their answers take.
+	askedAtATime = 16
 	// longestQuestion is longer than the longest time-out of a metric, 5 minutes.
 	longestQuestion = 6 * time.Minute
 )
