@@ -86,6 +86,9 @@ func (j judgement) verdict(f trial.Finding, missing *Problem, e *Evidence) v1bet
 	case trial.ComparedBefore:
 		return say(v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "%s: nothing serves beside it to compare with, and it was good enough while something did", numbers)
 	case trial.Learning:
+		if j.plan.Subject.Weight >= 100 {
+			return unknown(v1beta1.ReasonLearning, "too few requests of stable were counted before the canary got all of them, so there is nothing to compare it with: begin with a step below 100, or give the metric a threshold; now a person decides")
+		}
 		return unknown(v1beta1.ReasonLearning, "stable is not known well enough yet to compare with: %s of about 1000 of its requests were seen", count(e.Gateway.StableEver.N))
 	case trial.TooFewRequests:
 		return unknown(v1beta1.ReasonTooFewRequests, "%s; %s more canary requests are needed%s", numbers, count(math.Ceil(f.Needed)), j.within(f))

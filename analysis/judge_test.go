@@ -169,6 +169,14 @@ func TestTheProxiesCountsJudge(t *testing.T) {
 			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "orders: not judged at weight 0",
 		},
 		{
+			"at weight 100 without anything known of stable nobody can tell", nil, func(s *analysis.Subject) { s.Weight = 100 },
+			func(p analysis.Plan, e *analysis.Evidence) {
+				*e = analysis.Evidence{}
+				play(p, e, 0, 60, second(0, 0, 100, 0, 0.05))
+			}, 60,
+			v1beta1.VerdictUnknown, v1beta1.ReasonLearning, "begin with a step below 100, or give the metric a threshold",
+		},
+		{
 			"a metric that observes does not decide", gateway(
 				v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate, Observe: true},
 			), nil,

@@ -112,6 +112,9 @@ func (t *Trial) finding(c *Config, i int) Finding {
 		f.Low, f.High = sequential.RateInterval(f.Canary, c.Alpha)
 		f.DifferenceLow, f.DifferenceHigh = e.Difference.Interval(c.Alpha)
 		f.weigh(&e.Worse.Mixture, e.Good, sequential.AcceptanceTest{Beta: c.Beta, Tolerance: m.Enough}, t.Clumping.Size())
+		if f.Result == Unknown && t.Canary.N > 0 && t.Weight >= 1 && m.Limit == 0 && t.StableEver.N < leastBefore {
+			f.Reason = Learning
+		}
 	case Latency:
 		t.latencyFinding(c, m, e, &f)
 	case Answers:
