@@ -29,11 +29,10 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	"headgate.dev/headgate/analysis"
-	"headgate.dev/headgate/analysis/prometheus"
-	"headgate.dev/headgate/api/v1beta1"
+	"headgate.dev/headgate/analysis/envoystats"
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
+	"headgate.dev/headgate/dataplane/xds"
 )
 
 // newCodesBackend answers gRPC as the last part of the path says: a code, in trailers
@@ -262,10 +261,10 @@ func mix(t *testing.T, random *rand.Rand, port uint32, conn *grpc.ClientConn, ve
 	return got
 }
 
-// TestTheErrorRateIsTheClientsOwn compares what the analysis says of two versions that
+// TestTheErrorRateIsTheClientsOwn compares what the proxy reports of two versions that
 // answer HTTP and gRPC in the same clusters with what the client saw.
 func TestTheErrorRateIsTheClientsOwn(t *testing.T) {
-	r := newRig(t)
+	r := newReporting(t)
 	port, backend := FreePort(t), newCodesBackend(t)
 	key := func(service string) graph.ClusterKey {
 		key := graphtest.Key(service)
@@ -277,33 +276,11 @@ func TestTheErrorRateIsTheClientsOwn(t *testing.T) {
 		r.Server.PublishEndpoints(key(service), Endpoints(key(service), backend))
 		rules = append(rules, graphtest.Rule("/"+service, &graph.Backend{Cluster: key(service), Weight: 1, Valid: true}))
 	}
-	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", graphtest.Route("shop", nil, rules...))))
-	source, err := prometheus.New(prometheus.Options{Address: r.startPrometheus()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask := func(from time.Time) analysis.Measurement {
-		return source.Ask(t.Context(), analysis.Query{
-			Kind: analysis.KindCounts, From: from, To: time.Now(),
-			Metric: v1beta1.Metric{Name: "errors", Gateway: v1beta1.GatewayErrorRate},
-			Subject: analysis.Subject{
-				Namespace:     "shop",
-				StableVersion: analysis.Version{Service: "stable", Ports: []int32{80}},
-				CanaryVersion: analysis.Version{Service: "canary", Ports: []int32{80}},
-			},
-		})
-	}
-	// As in a release: stable has had visitors, and of the canary there is no series yet.
+	route := graphtest.Route("shop", nil, rules...)
+	route.Running = true
+	r.publish(graphtest.Graph(graphtest.HTTP("http", port, "", route)), func(xds.Snapshot) {})
+	tap := r.open("stable", "canary")
 	random, conn := rand.New(rand.NewPCG(1, 2)), grpcConn(t, port)
-	mix(t, random, port, conn, "stable", map[string]int{"trailers-0": 3, "plain-200": 3, "trailers-13": 1, "plain-503": 1})
-	r.Eventually("stable is scraped", func() error {
-		if m := ask(time.Now().Add(-time.Second)); m.Problem != nil || !m.Stable.Present {
-			return fmt.Errorf("%+v", m)
-		}
-		return nil
-	})
-	time.Sleep(1500 * time.Millisecond) // one more scrape: it saw the last of these requests
-	start := time.Now().Truncate(time.Millisecond)
 	healthy := map[string]int{"trailers-0": 60, "trailers-5": 7, "plain-200": 50, "plain-404": 6, "plain-503": 2, "only-14": 1}
 	stable := mix(t, random, port, conn, "stable", healthy)
 	canary := mix(t, random, port, conn, "canary", map[string]int{
@@ -326,12 +303,15 @@ func TestTheErrorRateIsTheClientsOwn(t *testing.T) {
 	}
 	canary.Requests, canary.Bad = canary.Requests+alone.Requests, canary.Bad+alone.Bad
 
-	want := [2]counted{stable, canary}
+	want, got := [2]counted{stable, canary}, [2]counted{}
 	r.Eventually("the counts are the client's", func() error {
-		m := ask(start)
-		got := [2]counted{{m.Stable.Requests, m.Stable.Bad}, {m.Canary.Requests, m.Canary.Bad}}
+		m := tap.Take(time.Time{})
+		for i, arm := range []envoystats.Arm{m.Stable, m.Canary} {
+			got[i].Requests += arm.Requests.N
+			got[i].Bad += arm.Requests.X
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			return fmt.Errorf("%v (-client +analysis):\n%s", m.Problem, diff)
+			return fmt.Errorf("%s (-client +proxy):\n%s", m.Why, diff)
 		}
 		return nil
 	})
