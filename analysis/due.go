@@ -59,7 +59,8 @@ func DueIn(p Plan, e *Evidence, now time.Time) (time.Duration, bool) {
 func next(p Plan, m v1beta1.Metric, e *Evidence, now time.Time) (Query, time.Time, bool) {
 	since := p.Subject.Since
 	_, impossible := p.Problems[m.Name]
-	if m.Gateway != "" || impossible || since.IsZero() || slices.Contains(e.Pending, m.Name) {
+	idle := p.Subject.Weight <= 0 && NeedsTraffic(m)
+	if m.Gateway != "" || impossible || idle || since.IsZero() || slices.Contains(e.Pending, m.Name) {
 		return Query{}, time.Time{}, false
 	}
 	q := Query{Metric: m, Kind: KindOf(m), Subject: p.Subject, Asked: now}

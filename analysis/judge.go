@@ -71,7 +71,7 @@ func judgeMetric(p Plan, m v1beta1.Metric, e *Evidence, found trial.Verdict, now
 	if err != nil {
 		return unknown(v1beta1.ReasonInvalidSpec, "%v", err), trial.Finding{}
 	}
-	if p.Subject.Weight <= 0 && counted(m) {
+	if p.Subject.Weight <= 0 && NeedsTraffic(m) {
 		return say(v1beta1.VerdictPass, v1beta1.ReasonNotJudged, "not judged at weight 0, where no request is sent to the canary"), trial.Finding{}
 	}
 	j := judgement{plan: p, metric: m, limits: l, elapsed: now.Sub(p.Subject.Since).Seconds()}

@@ -138,6 +138,10 @@ func KindOf(m v1beta1.Metric) Kind {
 	}
 }
 
+// NeedsTraffic says whether a metric says anything only of a canary that has requests. A Job and a
+// webhook judge also one that has none, before the first user meets it.
+func NeedsTraffic(m v1beta1.Metric) bool { return KindOf(m) != KindVerdict }
+
 // leastWeights is what the weights of a release's metrics are at least divided by: the default
 // metrics leave a tenth of the evidence for one of the user's own.
 const leastWeights = 10

@@ -11,14 +11,24 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"headgate.dev/headgate/analysis"
 	"headgate.dev/headgate/api/v1beta1"
 )
 
 // Measuring is true while the analysis has something to measure: a confirmed
-// weight above 0 that is not on its way out.
+// weight that is not on its way out, and at 0 a Job or a webhook.
 func Measuring(c *v1beta1.Canary) bool {
 	s := c.Status
-	return s.Phase == v1beta1.PhaseStepping && s.Release != nil && s.Release.ConfirmedAt != nil && s.Weight > 0 && !disabled(c.Spec)
+	return s.Phase == v1beta1.PhaseStepping && s.Release != nil && s.Release.ConfirmedAt != nil && !disabled(c.Spec) &&
+		(s.Weight > 0 || judgedWithoutTraffic(c.Spec))
+}
+
+// judgedWithoutTraffic says whether a metric may judge a canary that no request reaches. What
+// a template will turn out to be is not known here.
+func judgedWithoutTraffic(s v1beta1.CanarySpec) bool {
+	return s.Analysis != nil && slices.ContainsFunc(s.Analysis.Metrics, func(m v1beta1.Metric) bool {
+		return m.Template != nil || !analysis.NeedsTraffic(m)
+	})
 }
 
 // Unjudged is true for a Canary whose analysis is turned off.
@@ -214,7 +224,7 @@ func (p *pass) judged() v1beta1.VerdictResult {
 	case disabled(p.in.Canary.Spec):
 		p.condition(v1beta1.ConditionAnalysis, metav1.ConditionTrue, v1beta1.ReasonAnalysisDisabled, "The analysis is turned off in the spec.")
 		return v1beta1.VerdictPass
-	case p.status.Weight == 0:
+	case p.status.Weight == 0 && (p.release.ConfirmedAt == nil || !judgedWithoutTraffic(p.in.Canary.Spec)):
 		return v1beta1.VerdictPass // a step without traffic has nothing to judge
 	case v.Result == "":
 		v.Result, v.Reason, v.Why = v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet, "Nothing was measured yet."
