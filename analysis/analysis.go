@@ -66,6 +66,9 @@ type Subject struct {
 	// not at random (another route, a rule for testers, sticky sessions): then how many
 	// each version answers says nothing.
 	Mixed bool
+	// OtherWays is true for the first of these: then the versions may be asked for
+	// different things, and of requests that the weight does not account for the worst is assumed.
+	OtherWays bool
 }
 
 // Plan is everything that decides what is measured, of what, and how it is judged.

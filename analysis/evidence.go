@@ -75,7 +75,7 @@ func (e *Evidence) Read(p Plan, r Reading, to time.Time) {
 	e.Begin(p)
 	e.Proxies, e.Newest = r.Proxies, r.Newest
 	k := trial.Tick{
-		Weight: float64(p.Subject.Weight) / 100, Mixed: p.Subject.Mixed,
+		Weight: float64(p.Subject.Weight) / 100, Mixed: p.Subject.Mixed, OtherWays: p.Subject.OtherWays,
 		Canary: r.Canary, Stable: r.Stable, StablePods: r.StablePods,
 	}
 	if to.Before(p.Subject.Since.Add(p.WarmUp)) {
@@ -151,7 +151,8 @@ func (s *Series) learn(p Plan, metric v1beta1.Metric, m Measurement) {
 func (s *Series) count(p Plan, metric v1beta1.Metric, m Measurement) {
 	c := p.trialOf(metric)
 	s.Trial.Add(&c, trial.Tick{
-		Weight: float64(p.Subject.Weight) / 100, Mixed: true, Canary: armOf(m.Canary), Stable: armOf(m.Stable),
+		Weight: float64(p.Subject.Weight) / 100, Mixed: true, OtherWays: p.Subject.OtherWays,
+		Canary: armOf(m.Canary), Stable: armOf(m.Stable),
 	})
 }
 

@@ -73,6 +73,8 @@ func (j judgement) verdict(f trial.Finding, missing *Problem, e *Evidence) v1bet
 	case trial.PodsFailTogether:
 		return unknown(v1beta1.ReasonPodsFailTogether,
 			"%s; but pod %s of stable, where nothing changed, looks as bad as a version that would be rolled back: requests of one pod fail together here, so a person decides", numbers, f.Pod)
+	case trial.MixExplains:
+		return unknown(v1beta1.ReasonSplitNotAsAsked, "%s; but %s and may alone be why, so a person decides; a threshold, or a metric of your own, can tell", numbers, j.extra(f))
 	case trial.SplitNotAsAsked:
 		return unknown(v1beta1.ReasonSplitNotAsAsked,
 			"the canary answers more than its %d %% of the requests: no comparison can be trusted; look for another way by which requests reach %s", j.plan.Subject.Weight, j.plan.Subject.CanaryVersion.Service)
@@ -99,6 +101,16 @@ func (j judgement) verdict(f trial.Finding, missing *Problem, e *Evidence) v1bet
 		return unknown(v1beta1.ReasonNoTraffic, "no request of stable was answered, so there is nothing to compare the canary with")
 	}
 	return unknown(v1beta1.ReasonNoTraffic, "no request of the canary was answered in %s", waited(j.elapsed))
+}
+
+// extra says what came by other ways than by the weight.
+func (j judgement) extra(f trial.Finding) string {
+	what := fmt.Sprintf("requests reach %s and %s by other ways than the weight too, such as a rule for testers or another route,",
+		j.plan.Subject.StableVersion.Service, j.plan.Subject.CanaryVersion.Service)
+	if f.Extra >= 1 {
+		return fmt.Sprintf("%s about %s of these of the canary,", what, count(math.Round(f.Extra)))
+	}
+	return what
 }
 
 // numbers says what was counted at this step.

@@ -145,6 +145,18 @@ func TestTheProxiesCountsJudge(t *testing.T) {
 			v1beta1.VerdictUnknown, v1beta1.ReasonNoTraffic, "errors: no request of the canary was answered in 2m",
 		},
 		{
+			"testers who see failures, by a rule of their own, are no reason to roll back", nil,
+			func(s *analysis.Subject) { s.Mixed, s.OtherWays = true, true },
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 60, second(95, 0, 25, 20, 0.05)) }, 60,
+			v1beta1.VerdictUnknown, v1beta1.ReasonSplitNotAsAsked, "but requests reach checkout and checkout-canary by other ways than the weight too, such as a rule for testers or another route, about 1200 of these of the canary, and may alone be why",
+		},
+		{
+			"a version that fails everything is, whatever testers see", nil,
+			func(s *analysis.Subject) { s.Mixed, s.OtherWays = true, true },
+			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 8, second(95, 0, 25, 25, 0.05)) }, 8,
+			v1beta1.VerdictFail, v1beta1.ReasonOutOfTolerance, "errors: canary fails 100% (200 of 200)",
+		},
+		{
 			"proxies that fall silent hold", nil, nil,
 			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 200, healthy) }, 210,
 			v1beta1.VerdictUnknown, v1beta1.ReasonStaleMeasurements, "the proxies last reported 10s ago",

@@ -78,7 +78,10 @@ type Tick struct {
 	Weight float64
 	// Mixed is true when requests reach the versions by other ways than by Weight too, or do not
 	// take them at random: then nothing is concluded from how many each of them answers.
-	Mixed          bool
+	Mixed bool
+	// OtherWays is true when requests reach the versions by other ways than by Weight too: what each of
+	// them is asked for may differ, and of those requests the worst is assumed.
+	OtherWays      bool
 	Canary, Stable Arm
 	// StablePods is Stable.Requests pod by pod; empty where that is not known.
 	StablePods []Pod
@@ -106,6 +109,9 @@ type Trial struct {
 	Odd string `json:"odd,omitempty"`
 	// Weight is that of the newest tick.
 	Weight float64 `json:"weight"`
+	// OtherWays is true once requests reached the versions by other ways: what they did to the
+	// evidence stays in it.
+	OtherWays bool `json:"otherWays,omitempty"`
 	// Canary and Stable are the requests of the present step.
 	Canary sequential.Counts `json:"canary"`
 	Stable sequential.Counts `json:"stable"`
@@ -172,7 +178,7 @@ func (t *Trial) Add(c *Config, k Tick) {
 		return
 	}
 	t.begin(c)
-	t.Weight = k.Weight
+	t.Weight, t.OtherWays = k.Weight, t.OtherWays || k.OtherWays
 	clump := t.Clumping.Size() // of earlier ticks only
 	if !k.Mixed {
 		t.addSplit(c, tick)

@@ -41,6 +41,8 @@ const (
 	Learning Reason = "Learning"
 	// PodsFailTogether: a pod of stable looks as bad as a version that would be rolled back.
 	PodsFailTogether Reason = "PodsFailTogether"
+	// MixExplains: requests that came by other ways than by the weight may alone be why the canary looks as it does.
+	MixExplains Reason = "MixExplains"
 	// SplitNotAsAsked: the canary answers more than its share.
 	SplitNotAsAsked Reason = "SplitNotAsAsked"
 )
@@ -73,6 +75,9 @@ type Finding struct {
 	// Needed is how many more canary requests the step takes, where NeededKnown.
 	Needed      float64
 	NeededKnown bool
+	// Extra is how many of the canary's requests its weight does not account for, where it
+	// gets requests by other ways too.
+	Extra float64
 	// Pod is the pod of PodsFailTogether.
 	Pod string
 }
@@ -115,6 +120,7 @@ func (t *Trial) finding(c *Config, i int) Finding {
 		if f.Result == Unknown && t.Canary.N > 0 && t.Weight >= 1 && m.Limit == 0 && t.StableEver.N < leastBefore {
 			f.Reason = Learning
 		}
+		t.allow(m, &f)
 	case Latency:
 		t.latencyFinding(c, m, e, &f)
 	case Answers:
@@ -183,6 +189,7 @@ func (t *Trial) latencyFinding(c *Config, m *Metric, e *Evidence, f *Finding) {
 		g.Edge, g.Canary, g.Stable = edge.Edge, edge.Step, edge.Good.Stable
 		g.Low, g.High = sequential.RateInterval(g.Canary, c.Alpha)
 		g.weigh(&edge.Worse.Mixture, &edge.Good, test, t.Clumping.Size())
+		t.allow(m, &g)
 		if t.Weight >= 1 && edge.Shown && m.Limit == 0 && g.Result == Unknown {
 			g.Result, g.Reason = Good, ComparedBefore
 		}
@@ -194,6 +201,7 @@ func (t *Trial) latencyFinding(c *Config, m *Metric, e *Evidence, f *Finding) {
 		edge := &e.Edges[len(e.Edges)-1]
 		f.Edge, f.Canary, f.Stable = edge.Edge, edge.Step, edge.Good.Stable
 		f.weigh(&edge.Worse.Mixture, &edge.Good, test, t.Clumping.Size())
+		t.allow(m, f)
 	}
 }
 

@@ -18,7 +18,8 @@ const (
 	ReasonLearning = "Learning"
 	// ReasonPodsFailTogether: a pod of stable, where nothing changed, looks as bad as a version that would be rolled back.
 	ReasonPodsFailTogether = "PodsFailTogether"
-	// ReasonSplitNotAsAsked: the canary answers more than its share of the requests, so no comparison can be trusted.
+	// ReasonSplitNotAsAsked: the canary answers more than its share of the requests, or what came by other ways than
+	// the weight may alone be why it looks as it does, so no comparison can be trusted.
 	ReasonSplitNotAsAsked = "SplitNotAsAsked"
 	// ReasonNotGoodEnough: at these rates the canary will neither be accepted nor rolled back.
 	ReasonNotGoodEnough = "NotGoodEnough"

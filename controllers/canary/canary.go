@@ -259,7 +259,7 @@ func forbidden(err error) *rollout.Problem {
 }
 
 // plan says what is measured of a release, or of stable alone while there is none.
-func plan(w *world, spec *v1beta1.Analysis, gateways []types.NamespacedName, mixed bool) analysis.Plan {
+func plan(w *world, spec *v1beta1.Analysis, gateways []types.NamespacedName, split splitting) analysis.Plan {
 	c := w.canary
 	ports := make([]int32, 0, 2)
 	for _, p := range w.service.Spec.Ports {
@@ -274,7 +274,7 @@ func plan(w *world, spec *v1beta1.Analysis, gateways []types.NamespacedName, mix
 		return v
 	}
 	subject := analysis.Subject{
-		Namespace: c.Namespace, Canary: c.Name, Gateways: gateways, Weight: c.Status.Weight, Mixed: mixed,
+		Namespace: c.Namespace, Canary: c.Name, Gateways: gateways, Weight: c.Status.Weight, Mixed: split.otherWays || split.sticky, OtherWays: split.otherWays,
 		StableVersion: version(w.service.Name, c.Status.Stable), CanaryVersion: version(twinName(w.service.Name), ""),
 	}
 	if release := c.Status.Release; underway(c) && release != nil {

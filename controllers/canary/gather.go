@@ -277,10 +277,10 @@ func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time)
 		release.Attempt = status.Release.Attempt
 		release.Saved = r.saved(ctx, w.canary)
 	}
-	mixed := false
+	split := splitting{}
 	if rollout.Measuring(w.canary) {
 		var err error
-		if mixed, err = r.mixed(ctx, w); err != nil {
+		if split, err = r.splitting(ctx, w); err != nil {
 			return err
 		}
 	}
@@ -289,7 +289,7 @@ func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time)
 		return err
 	}
 	spec, problems := r.resolved(ctx, w.canary)
-	release.Plan = plan(w, spec, gateways, mixed)
+	release.Plan = plan(w, spec, gateways, split)
 	release.Plan.Problems = problems
 	w.seen.Verdict = r.options.Measurer.Follow(key, release)
 	if v, ok := r.options.Diversions.failed(key, release.Attempt); ok {

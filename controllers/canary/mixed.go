@@ -35,41 +35,47 @@ func foreignBackends(o client.Object) []string {
 	return out
 }
 
-// mixed says whether requests may reach the two Services by other ways than by the weight
-// of the release, or not at random.
-func (r *reconciler) mixed(ctx context.Context, w *world) (bool, error) {
-	pair := w.pair()
+// splitting is what else than the weight decides which version gets a request.
+type splitting struct {
+	// otherWays is true when a rule or a route sends requests to one of the versions alone, or to
+	// both without being the release's: the versions may be asked for different things.
+	otherWays bool
+	// sticky is true when sessions are kept, so that requests of one client do not fall at random.
+	sticky bool
+}
+
+func (s splitting) with(o splitting) splitting {
+	return splitting{s.otherWays || o.otherWays, s.sticky || o.sticky}
+}
+
+// splitting says by which ways requests may reach the two Services.
+func (r *reconciler) splitting(ctx context.Context, w *world) (splitting, error) {
+	pair, s := w.pair(), splitting{}
 	for _, route := range append(w.routes, w.others...) {
-		if mixes(route, pair) {
-			return true, nil
-		}
+		s = s.with(splits(route, pair))
 	}
 	for _, kind := range r.kinds() {
 		for _, service := range []string{pair.stable, pair.canary} {
 			list := &unstructured.UnstructuredList{}
 			list.SetGroupVersionKind(routeKind(kind + "List"))
 			if err := r.client.List(ctx, list, client.MatchingFields{indexForeign: pair.namespace + "/" + service}); err != nil {
-				return false, fmt.Errorf("looking for %ss of other namespaces: %w", kind, err)
+				return splitting{}, fmt.Errorf("looking for %ss of other namespaces: %w", kind, err)
 			}
-			if len(list.Items) > 0 {
-				return true, nil
-			}
+			s.otherWays = s.otherWays || len(list.Items) > 0
 		}
 	}
-	return false, nil
+	return s, nil
 }
 
-// mixes is true for a route with a rule that sends requests to one of the pair alone, or keeps
-// sessions, so that requests of one client do not fall at random.
-func mixes(route *unstructured.Unstructured, pair backendPair) bool {
+// splits says it of one route.
+func splits(route *unstructured.Unstructured, pair backendPair) splitting {
 	rules, _, _ := unstructured.NestedSlice(route.Object, "spec", "rules")
+	s := splitting{}
 	for i, refs := range backendRefs(route) {
 		stable, canary := names(refs, pair.namespace, pair.stable), names(refs, pair.namespace, pair.canary)
 		rule, _ := rules[i].(map[string]any)
 		_, sticky := rule["sessionPersistence"]
-		if stable != canary || stable && sticky {
-			return true
-		}
+		s = s.with(splitting{otherWays: stable != canary, sticky: stable && sticky})
 	}
-	return false
+	return s
 }

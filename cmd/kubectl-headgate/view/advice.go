@@ -53,7 +53,7 @@ var verdictAdvice = map[string]string{
 	v1beta1.ReasonInconclusive:        "more requests settle it; the release waits for them",
 	v1beta1.ReasonNotGoodEnough:       "compare the two versions yourself: the numbers are near the limits",
 	v1beta1.ReasonPodsFailTogether:    "look at that pod of stable; the test that tells versions apart cannot tell pods apart",
-	v1beta1.ReasonSplitNotAsAsked:     "find the other way by which requests reach the canary's Service",
+	v1beta1.ReasonSplitNotAsAsked:     "find the other way by which requests reach the canary's Service, or stable's",
 	v1beta1.ReasonLearning:            "more requests of stable settle it; the release waits for them",
 	v1beta1.ReasonWarmingUp:           "nothing: the new pods get time to warm up",
 	v1beta1.ReasonNoProxies:           "see whether the proxies of the Gateway run, or judge by other metrics",
