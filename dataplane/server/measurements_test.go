@@ -14,6 +14,8 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
 	"github.com/go-logr/logr"
 	clientmodel "github.com/prometheus/client_model/go"
@@ -40,6 +42,12 @@ type heard struct {
 // listen serves measurements on loopback, and gives a client with the certificate of a gateway.
 func listen(t *testing.T, h *heard) (client metricsv3.MetricsServiceClient, stop func()) {
 	t.Helper()
+	conn, stop := dial(t, h)
+	return metricsv3.NewMetricsServiceClient(conn), stop
+}
+
+func dial(t *testing.T, h *heard) (conn *grpc.ClientConn, stop func()) {
+	t.Helper()
 	authority, err := pki.NewAuthority(time.Now(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +68,16 @@ func listen(t *testing.T, h *heard) (client metricsv3.MetricsServiceClient, stop
 				}
 				h.messages <- message
 			}
+		},
+		Loads: func(gateway types.NamespacedName, node string, receive func() (*loadstatsv3.LoadStatsRequest, error), ask func(*loadstatsv3.LoadStatsResponse) error) error {
+			h.gateway, h.node = gateway, node
+			if err := ask(&loadstatsv3.LoadStatsResponse{Clusters: []string{"shop/web/80"}}); err != nil {
+				return err
+			}
+			report, err := receive()
+			h.messages <- []byte(report.GetClusterStats()[0].GetClusterName())
+			h.ended <- err
+			return err
 		},
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -87,14 +105,14 @@ func listen(t *testing.T, h *heard) (client metricsv3.MetricsServiceClient, stop
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(authority.Cert)
-	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+	conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, ServerName: "localhost", RootCAs: roots, Certificates: []tls.Certificate{certificate},
 	})))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return metricsv3.NewMetricsServiceClient(conn), stop
+	return conn, stop
 }
 
 func newHeard() *heard { return &heard{messages: make(chan []byte, 16), ended: make(chan error, 16)} }
@@ -175,6 +193,39 @@ func TestAMessageWithoutEndIsRefused(t *testing.T) {
 	}
 	_ = stream.Send(identified("infra/edge", "proxy-7", &clientmodel.MetricFamily{Name: proto.String(strings.Repeat("x", maxRequest))}))
 	if err := stream.RecvMsg(&metricsv3.StreamMetricsResponse{}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadsAreAskedForAndComeFromTheGatewayOfTheCertificate(t *testing.T) {
+	h := newHeard()
+	conn, _ := dial(t, h)
+	client := loadstatsv3.NewLoadReportingServiceClient(conn)
+	stream, err := client.StreamLoadStats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&loadstatsv3.LoadStatsRequest{Node: &corev3.Node{Id: "proxy-7", Cluster: "infra/edge"}}); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := stream.Recv()
+	if err != nil || len(asked.GetClusters()) != 1 {
+		t.Fatalf("asked for %v, %v", asked, err)
+	}
+	if err := stream.Send(&loadstatsv3.LoadStatsRequest{ClusterStats: []*endpointv3.ClusterStats{{ClusterName: "shop/web/80"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(<-h.messages); got != "shop/web/80" || h.gateway != edge || h.node != "proxy-7" {
+		t.Errorf("%q from %v %q", got, h.gateway, h.node)
+	}
+	foreign, err := client.StreamLoadStats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := foreign.Send(&loadstatsv3.LoadStatsRequest{Node: &corev3.Node{Id: "proxy-7", Cluster: "infra/other"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := foreign.Recv(); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("got %v", err)
 	}
 }
