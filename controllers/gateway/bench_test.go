@@ -35,6 +35,8 @@ type cached struct {
 	version  int
 	// wrote are the objects whose statuses were written.
 	wrote []client.Object
+	// written is called for each, if it is set.
+	written func()
 }
 
 func (c *cached) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
@@ -69,6 +71,9 @@ func (w statusWriter) Patch(_ context.Context, o client.Object, _ client.Patch, 
 	w.c.version++
 	o.SetResourceVersion(fmt.Sprint(w.c.version))
 	w.c.wrote = append(w.c.wrote, o)
+	if w.c.written != nil {
+		w.c.written()
+	}
 	switch o := o.(type) {
 	case *gwv1.HTTPRoute:
 		w.c.resources.HTTPRoutes[client.ObjectKeyFromObject(o)] = o
@@ -144,7 +149,7 @@ func (c *cached) put(route *gwv1.HTTPRoute) types.NamespacedName {
 }
 
 // benchReconciler has made its first pass.
-func benchReconciler(b *testing.B, c *cached, s Server) *reconciler {
+func benchReconciler(b testing.TB, c *cached, s Server) *reconciler {
 	r := &reconciler{
 		client: c, endpoints: newEndpoints(c, s, nil), controller: "headgate.dev/bench", happened: newNews(), written: newWritten(),
 		options:   Options{Server: s, Metrics: measure.New(time.Now), Now: time.Now, Changes: NewChanges()},

@@ -119,7 +119,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making the gateway controller: %w", err)
 	}
-	if r.kinds, err = newKinds(mgr, world, graphKinds(r.written), o.Metrics.Noted, happened); err != nil {
+	if r.kinds, err = newKinds(mgr, world, graphKinds(r.written), func() { happened.wake(); o.Metrics.Noted() }, happened); err != nil {
 		return fmt.Errorf("finding the kinds of the Gateway API: %w", err)
 	}
 	if err := r.kinds.addDiscovery(mgr); err != nil {
@@ -133,7 +133,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := mgr.Add(r.needed); err != nil {
 		return fmt.Errorf("adding the watches of single objects: %w", err)
 	}
-	if err := world.Watch(r.needed.source(func() { happened.anything(); o.Metrics.Noted() })); err != nil {
+	if err := world.Watch(r.needed.source(func() { happened.anything(); happened.wake(); o.Metrics.Noted() })); err != nil {
 		return fmt.Errorf("watching single objects for the gateway controller: %w", err)
 	}
 	if err := world.Watch(o.Changes.source()); err != nil {

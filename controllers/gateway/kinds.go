@@ -345,7 +345,7 @@ func (k *kinds) addDiscovery(mgr ctrl.Manager) error {
 		return fmt.Errorf("watching the definitions of kinds: %w", err)
 	}
 	// Their versions and channel are part of the classes' statuses.
-	if err := k.world.Watch(source.Kind(mgr.GetCache(), client.Object(definitions), waking(k.happened.anything), ours, predicate.AnnotationChangedPredicate{})); err != nil {
+	if err := k.world.Watch(source.Kind(mgr.GetCache(), client.Object(definitions), waking(func() { k.happened.anything(); k.happened.wake() }), ours, predicate.AnnotationChangedPredicate{})); err != nil {
 		return fmt.Errorf("watching the definitions of kinds for the gateway controller: %w", err)
 	}
 	return nil

@@ -22,6 +22,8 @@ type news struct {
 	mu sync.Mutex
 	differing
 	other bool
+	// awaited is true when events have asked for a pass that has not begun.
+	awaited bool
 }
 
 // differing are the objects that differ, if only they do.
@@ -37,6 +39,20 @@ func nothing() differing {
 }
 
 func newNews() *news { return &news{differing: nothing(), other: true} }
+
+// wake says that a pass was asked for.
+func (n *news) wake() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.awaited = true
+}
+
+// awaits tells whether events ask for another pass.
+func (n *news) awaits() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.awaited
+}
 
 // anything says that something else may differ than can be named.
 func (n *news) anything() {
@@ -79,7 +95,7 @@ func (n *news) take() (differing, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all, only := n.differing, !n.other && len(n.routes)+len(n.parents)+len(n.proxies) > 0
-	n.differing, n.other = nothing(), false
+	n.differing, n.other, n.awaited = nothing(), false, false
 	return all, only
 }
 

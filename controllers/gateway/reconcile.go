@@ -182,8 +182,13 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 	if refused || !maps.Equal(connected, r.had) {
 		r.unsettled = nil // others may be concerned
 	}
+	var rest *graph.Selection
 	if r.unsettled != nil {
-		g = r.builder.Part(r.unsettled)
+		now := r.unsettled
+		if acknowledged && !refused { // else all have to be looked at again in any case
+			now, rest = r.unsettled.Split(statusBatch)
+		}
+		g = r.builder.Part(now)
 	}
 	r.useLatest(g)
 	programmed := r.programmed(g)
@@ -196,9 +201,13 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 	if wait > 0 {
 		r.options.Changes.notifyAfter(wait) // no status stays behind
 	}
-	conflict, err := r.writeAll(ctx, updates)
+	due := len(updates)
+	updates, conflict, err := r.writeAll(ctx, updates)
 	for _, u := range updates {
 		r.wrote[u.New.GetUID()] = now
+	}
+	if len(updates) < due || !rest.Empty() {
+		r.options.Changes.notifyAfter(statusPause)
 	}
 	r.collect()
 	switch {
@@ -208,6 +217,7 @@ func (r *reconciler) record(ctx context.Context) (reconcile.Result, error) {
 		return reconcile.Result{RequeueAfter: conflictDelay}, nil
 	case acknowledged && !refused:
 		r.unsettled, r.had = waiting(wanted, updates), connected
+		r.unsettled.Join(rest)
 	}
 	return reconcile.Result{}, nil
 }
@@ -236,20 +246,32 @@ func waiting(wanted, written []status.Update) *graph.Selection {
 	return out
 }
 
-// writeAll writes statuses, several at once. Conflict tells that one was changed by somebody else.
-func (r *reconciler) writeAll(ctx context.Context, updates []status.Update) (conflict bool, err error) {
+// statusBatch is how many routes a pass makes the statuses of when it need not look at all.
+const statusBatch = 256
+
+// statusPause is how long statuses wait after those of a pass that events cut short, or that had enough.
+const statusPause = time.Millisecond
+
+// writeAll writes statuses, several at once, and gives those that it came to: thousands take the API server a while, so
+// that after the first few it ends as soon as events ask for another pass. Conflict tells that one was changed by
+// somebody else.
+func (r *reconciler) writeAll(ctx context.Context, updates []status.Update) (done []status.Update, conflict bool, err error) {
 	conflicts := make([]bool, len(updates))
 	failures := make([]error, len(updates))
 	var writers errgroup.Group
 	writers.SetLimit(statusWriters)
 	for i, u := range updates {
+		if i >= statusWriters && r.happened.awaits() {
+			updates = updates[:i]
+			break
+		}
 		writers.Go(func() error {
 			conflicts[i], failures[i] = r.write(ctx, u)
 			return nil
 		})
 	}
 	_ = writers.Wait() // failures has them all
-	return slices.Contains(conflicts, true), errors.Join(failures...)
+	return updates, slices.Contains(conflicts, true), errors.Join(failures...)
 }
 
 // pace is what tells which statuses had better wait. It goes by the answers that the

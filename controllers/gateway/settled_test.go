@@ -93,6 +93,40 @@ func TestStatusesSettleWhateverComesInBetween(t *testing.T) {
 	}
 }
 
+// TestStatusesMakeRoomForEvents lets an event come with every status that is written: after the first few the pass
+// ends, and the others are written after the next one.
+func TestStatusesMakeRoomForEvents(t *testing.T) {
+	c := &cached{resources: benchResources(50), version: 1}
+	r := benchReconciler(t, c, server.New(server.Options{}))
+	for i := range 50 { // each status has to be written again
+		route := c.resources.HTTPRoutes[types.NamespacedName{Namespace: "shop", Name: fmt.Sprint("r", i)}].DeepCopy()
+		route.Status.Parents = nil
+		r.happened.route(graph.RouteKey{Kind: graph.KindHTTPRoute, NamespacedName: c.put(route)})
+	}
+	c.wrote, c.statuses = nil, 0
+	passes := 0
+	for key := worldKey; c.statuses < 50; key = statusKey {
+		if passes++; passes > 50 {
+			t.Fatalf("after %d passes %d of 50 statuses are written", passes, c.statuses)
+		}
+		c.written = r.happened.wake
+		before := c.statuses
+		if _, err := r.Reconcile(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		if n := c.statuses - before; n < min(statusWriters, 50-before) || n > 2*statusWriters {
+			t.Fatalf("pass %d wrote %d statuses", passes, n)
+		}
+	}
+	names := map[string]bool{}
+	for _, o := range c.wrote {
+		names[o.GetName()] = true
+	}
+	if len(names) != 50 || c.statuses != 50 {
+		t.Errorf("%d statuses of %d routes were written", c.statuses, len(names))
+	}
+}
+
 type settling struct {
 	*testing.T
 	*rand.Rand

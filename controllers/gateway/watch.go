@@ -64,6 +64,7 @@ func worldSources(c cache.Cache, happened *news) []source.Source {
 func watch(c cache.Cache, happened *news, obj client.Object, p ...predicate.Predicate) source.Source {
 	return source.Kind(c, obj, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		happened.infrastructure(o)
+		happened.wake()
 		return []reconcile.Request{worldKey}
 	}), p...)
 }

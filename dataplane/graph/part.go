@@ -36,6 +36,34 @@ func (s *Selection) Add(c Change) {
 	}
 }
 
+// Split parts a selection in one with at most n routes, and the rest.
+func (s *Selection) Split(n int) (first, rest *Selection) {
+	if len(s.Routes) <= n {
+		return s, NewSelection()
+	}
+	first, rest = &Selection{Routes: make(map[RouteKey]bool, n), Parents: s.Parents}, NewSelection()
+	for key := range s.Routes {
+		if len(first.Routes) < n {
+			first.Routes[key] = true
+		} else {
+			rest.Routes[key] = true
+		}
+	}
+	return first, rest
+}
+
+// Join adds what is selected in another one. Nothing is added to a selection that is nil, which means all.
+func (s *Selection) Join(other *Selection) {
+	if s == nil || other == nil {
+		return
+	}
+	maps.Copy(s.Routes, other.Routes)
+	maps.Copy(s.Parents, other.Parents)
+}
+
+// Empty tells whether nothing is selected.
+func (s *Selection) Empty() bool { return s == nil || len(s.Routes)+len(s.Parents) == 0 }
+
 // Part gives the nodes of the graph that are selected, in its order, and nothing else.
 func (b *Builder) Part(s *Selection) *Graph {
 	g := &Graph{}
