@@ -34,28 +34,36 @@ func (e *env) countWrites(list client.ObjectList) *writes {
 	c, err := client.NewWithWatch(config, client.Options{Scheme: e.Scheme()})
 	e.must(err)
 	e.must(c.List(e.Context(), list, client.InNamespace(e.ns)))
-	from := &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}}
-	watch, err := c.Watch(e.Context(), list, client.InNamespace(e.ns), from)
-	e.must(err)
-	w := &writes{counts: map[string]int{}, versions: map[string]string{}}
+	ctx, stop := context.WithCancel(e.Context())
+	w, from := &writes{counts: map[string]int{}, versions: map[string]string{}}, list.GetResourceVersion()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for event := range watch.ResultChan() {
-			w.note(event)
+		for ctx.Err() == nil { // the API server ends a watch that it finds too slow
+			watch, err := c.Watch(ctx, list, client.InNamespace(e.ns), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: from}})
+			if err != nil {
+				time.Sleep(20 * time.Millisecond)
+				continue
+			}
+			for event := range watch.ResultChan() {
+				if version, ok := w.note(event); ok {
+					from = version
+				}
+			}
 		}
 	}()
 	e.Cleanup(func() {
-		watch.Stop()
+		stop()
 		<-done
 	})
 	return w
 }
 
-func (w *writes) note(event apiwatch.Event) {
+// note takes an event, and gives the version after which the watch goes on.
+func (w *writes) note(event apiwatch.Event) (version string, ok bool) {
 	o, ok := event.Object.(client.Object)
 	if !ok {
-		return // the watch broke; what follows is not seen
+		return "", false // the watch broke
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -63,6 +71,7 @@ func (w *writes) note(event apiwatch.Event) {
 	if event.Type == apiwatch.Modified {
 		w.counts[o.GetName()]++
 	}
+	return o.GetResourceVersion(), true
 }
 
 // of tells how often an object was changed until now.
