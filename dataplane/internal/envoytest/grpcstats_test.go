@@ -194,10 +194,7 @@ func TestWhatAGRPCAnswerCounts(t *testing.T) {
 	}
 }
 
-// startPrometheus scrapes the proxy each second and gives its address.
-func (r *rig) startPrometheus() string { return r.startPrometheusOf("") }
-
-// startPrometheusOf scrapes the proxy and what further scrape_configs say.
+// startPrometheusOf scrapes the proxy each second, and what further scrape_configs say; it gives the address.
 func (r *rig) startPrometheusOf(further string) string {
 	r.TB.Helper()
 	binary := os.Getenv("PROMETHEUS")
