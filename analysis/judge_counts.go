@@ -91,7 +91,7 @@ func (j judgement) verdict(f trial.Finding, missing *Problem, e *Evidence) v1bet
 		if j.plan.Subject.Weight >= 100 {
 			return unknown(v1beta1.ReasonLearning, "too few requests of stable were counted before the canary got all of them, so there is nothing to compare it with: begin with a step below 100, or give the metric a threshold; now a person decides")
 		}
-		return unknown(v1beta1.ReasonLearning, "stable is not known well enough yet to compare with: %s of about 1000 of its requests were seen", count(e.Gateway.StableEver.N))
+		return j.learning(e)
 	case trial.TooFewRequests:
 		return unknown(v1beta1.ReasonTooFewRequests, "%s; %s more canary requests are needed%s", numbers, count(math.Ceil(f.Needed)), j.within(f))
 	case trial.NotGoodEnough:
@@ -101,6 +101,20 @@ func (j judgement) verdict(f trial.Finding, missing *Problem, e *Evidence) v1bet
 		return unknown(v1beta1.ReasonNoTraffic, "no request of stable was answered, so there is nothing to compare the canary with")
 	}
 	return unknown(v1beta1.ReasonNoTraffic, "no request of the canary was answered in %s", waited(j.elapsed))
+}
+
+// learning says what is missing of stable before latencies can be compared.
+func (j judgement) learning(e *Evidence) v1beta1.MetricStatus {
+	seen := e.Gateway.StableEver.N
+	if j.metric.Gateway == "" {
+		seen = e.seriesOf(j.metric.Name).Trial.StableEver.N
+	}
+	const enough = 1000
+	if seen < 2*enough {
+		return unknown(v1beta1.ReasonLearning, "stable is not known well enough yet to compare with: %s of about %d of its requests were seen", count(seen), enough)
+	}
+	return unknown(v1beta1.ReasonLearning,
+		"the histogram is too coarse to compare with: %s requests of stable were seen, and there is no bound with at least 10 of them above it from which a larger one is out of tolerance; give the metric a threshold, or the histogram more buckets", count(seen))
 }
 
 // extra says what came by other ways than by the weight.

@@ -61,8 +61,8 @@ spec:
     - name: seconds
       prometheus:
         histogram: app_request_duration_seconds_bucket{namespace="{{.Namespace}}", pod=~"{{.Pods}}"}
-      tolerance: {relative: 300%%, absolute: 200ms}
-      goodEnough: {absolute: 50%%}
+      quantile: "0.9"
+      threshold: {max: 1s}
 `
 
 // jobs are the Jobs of the shop's namespace by name, and how they ended.
