@@ -63,6 +63,25 @@ func (e *Evidence) Begin(p Plan) {
 	}
 }
 
+// Fits tells whether stored evidence is of the metrics of a plan. What does not fit is of metrics that
+// were edited since, or was not stored by Headgate; nothing can be added to it.
+func (e *Evidence) Fits(p Plan) bool {
+	c := p.gatewayTrial()
+	if !e.Gateway.Fits(&c) {
+		return false
+	}
+	for name, s := range e.Series {
+		m, ok := p.metric(name)
+		if !ok || s == nil {
+			return false
+		}
+		if c := p.trialOf(m); !s.Trial.Fits(&c) {
+			return false
+		}
+	}
+	return true
+}
+
 // Learn adds what stable did before the canary had traffic.
 func (e *Evidence) Learn(p Plan, r Reading) {
 	e.Proxies, e.Newest = r.Proxies, r.Newest

@@ -84,7 +84,7 @@ func (e *entry) begin(r Release, another bool) {
 	e.evidence = &analysis.Evidence{}
 	if another && len(r.Saved) > 0 {
 		saved := &analysis.Evidence{}
-		if json.Unmarshal(r.Saved, saved) == nil {
+		if json.Unmarshal(r.Saved, saved) == nil && saved.Fits(r.Plan) {
 			e.evidence = saved
 			return
 		}
@@ -208,7 +208,7 @@ func (e *entry) look() time.Duration {
 	if fails {
 		e.m.o.OnFail(subject, verdict)
 	}
-	if news {
+	if news || fails { // what OnFail began, the pass that it leads to ends
 		e.m.o.Notify(e.key)
 	}
 	return again

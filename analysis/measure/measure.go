@@ -106,7 +106,7 @@ type Release struct {
 	// nothing counts.
 	Plan analysis.Plan
 	// Saved is the Evidence of this attempt as JSON, from before a restart; nil for none. It is only looked at
-	// where the attempt is new to the Measurer.
+	// where the attempt is new to the Measurer, and left where it is of other metrics than the Plan's.
 	Saved []byte
 }
 

@@ -385,3 +385,67 @@ func TestManyCallersAtOnce(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+func TestSavedEvidenceOfOtherMetricsIsLeft(t *testing.T) {
+	var saved []byte
+	var since time.Time
+	play(t, measure.Options{}, func(w *world) {
+		since = time.Now()
+		w.follow(counted, 1, 5, since)
+		w.seconds(60, .05)
+		saved = w.Evidence(key)
+	})
+	edited := map[string]*v1beta1.Analysis{
+		"another kind under the old name": {Metrics: []v1beta1.Metric{{Name: "errors", Gateway: v1beta1.GatewayAnswers}}},
+		"another one before it":           {Metrics: []v1beta1.Metric{{Name: "answers", Gateway: v1beta1.GatewayAnswers}, counted.Metrics[0]}},
+		"none of the proxies":             asked,
+	}
+	for name, spec := range edited {
+		play(t, measure.Options{}, func(w *world) {
+			w.answer = func(context.Context, analysis.Query) analysis.Measurement { return analysis.Measurement{} }
+			p := analysis.PlanFor(spec, analysis.Subject{Namespace: "shop", Canary: "checkout", Attempt: 1, Since: since, Weight: 5})
+			v := w.Follow(key, measure.Release{Attempt: 1, Plan: p, Saved: saved})
+			if v.Metrics[0].CanaryRequests != 0 {
+				t.Errorf("%s: %+v", name, v)
+			}
+			if spec == asked {
+				return
+			}
+			w.seconds(10, .05)
+			if v := w.Follow(key, measure.Release{Attempt: 1, Plan: p}); v.Metrics[0].CanaryRequests == 0 {
+				t.Errorf("%s: nothing is counted: %+v", name, v)
+			}
+		})
+	}
+	for _, broken := range []string{`{"series":{"orders":null}}`, `{"gateway":{"metrics":[{"name":"errors"}]}}`} {
+		play(t, measure.Options{}, func(w *world) {
+			p := analysis.PlanFor(counted, analysis.Subject{Namespace: "shop", Canary: "checkout", Attempt: 1, Since: since, Weight: 5})
+			w.Follow(key, measure.Release{Attempt: 1, Plan: p, Saved: []byte(broken)})
+			w.seconds(3, .05)
+		})
+	}
+}
+
+func TestAFaultThatIsKnownAtOnceIsToldToo(t *testing.T) {
+	var saved []byte
+	var since time.Time
+	play(t, measure.Options{}, func(w *world) {
+		since = time.Now()
+		w.bad = 1
+		w.follow(counted, 1, 5, since)
+		w.seconds(10, .05)
+		saved = w.Evidence(key)
+	})
+	play(t, measure.Options{}, func(w *world) {
+		p := analysis.PlanFor(counted, analysis.Subject{Namespace: "shop", Canary: "checkout", Attempt: 1, Since: since, Weight: 5})
+		if v := w.Follow(key, measure.Release{Attempt: 1, Plan: p, Saved: saved}); v.Result != v1beta1.VerdictFail {
+			t.Fatalf("%+v", v)
+		}
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.fails) != 1 || len(w.news) != 1 {
+			t.Errorf("failed %d times, told %d times: nothing ends what the fault began", len(w.fails), len(w.news))
+		}
+	})
+}

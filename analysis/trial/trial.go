@@ -203,6 +203,29 @@ func (t *Trial) Add(c *Config, k Tick) {
 	t.learnLatency(c, k.Stable.Latency)
 }
 
+// Fits tells whether this is evidence of a config's metrics, or of none yet. Nothing may be added to
+// a stored trial that does not fit, as after an edit of the metrics: what it has is of other questions.
+func (t *Trial) Fits(c *Config) bool {
+	if len(t.Metrics) != 0 && len(t.Metrics) != len(c.Metrics) {
+		return false
+	}
+	for i, e := range t.Metrics {
+		ok := e.Name == c.Metrics[i].Name
+		switch c.Metrics[i].Kind {
+		case Errors:
+			ok = ok && e.Worse != nil && e.Good != nil && e.Difference != nil
+		case Answers:
+			ok = ok && e.Missing != nil
+		case Latency:
+			ok = ok && e.Worse == nil && e.Missing == nil
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // begin makes room for the evidence of the metrics.
 func (t *Trial) begin(c *Config) {
 	for i := len(t.Metrics); i < len(c.Metrics); i++ {
