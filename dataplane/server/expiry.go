@@ -34,7 +34,22 @@ func (e expiring) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo,
 		e.log.Info("Closed a connection whose certificate has ended", "address", raw.RemoteAddr().String())
 		_ = raw.Close()
 	})
-	return &expiringConn{Conn: conn, timer: timer}, info, nil
+	return &expiringConn{Conn: conn, timer: timer}, identity{TLSInfo: tls, connection: raw}, nil
+}
+
+// identity is what a handshake showed, on a connection that can be closed for it.
+type identity struct {
+	credentials.TLSInfo
+	connection net.Conn
+}
+
+// farewell is how long a proxy that is refused has to read why.
+const farewell = time.Second
+
+// dismiss closes the connection of a proxy whose certificate is not the one it needs: a proxy that
+// has got another one in the meantime shows it in a new handshake only.
+func (i identity) dismiss() {
+	time.AfterFunc(farewell, func() { _ = i.connection.Close() })
 }
 
 // Clone gives credentials of their own.

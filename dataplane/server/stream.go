@@ -15,7 +15,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"k8s.io/apimachinery/pkg/types"
@@ -107,15 +106,17 @@ func gatewayOf(ctx context.Context, node *corev3.Node) (types.NamespacedName, er
 	if client == nil {
 		return types.NamespacedName{}, status.Error(codes.Unauthenticated, "the connection has no peer")
 	}
-	info, ok := client.AuthInfo.(credentials.TLSInfo)
+	info, ok := client.AuthInfo.(identity)
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return types.NamespacedName{}, status.Error(codes.Unauthenticated, "a client certificate is needed: give the proxy the one of its Gateway")
 	}
 	named, err := pki.GatewayOf(info.State.VerifiedChains[0][0])
 	if err != nil {
+		info.dismiss()
 		return types.NamespacedName{}, status.Error(codes.PermissionDenied, err.Error())
 	}
 	if asked := node.GetCluster(); asked != named.String() {
+		info.dismiss()
 		return types.NamespacedName{}, status.Errorf(codes.PermissionDenied,
 			"the proxy asks for Gateway %q but its certificate names %q: node.cluster must be the Gateway of the certificate", asked, named)
 	}
