@@ -61,6 +61,9 @@ func (e *entry) follow(r Release) analysis.Verdict {
 	defer e.mu.Unlock()
 	now := e.m.o.Now()
 	another := e.attempt != r.Attempt
+	if was, is := e.plan.Subject.StableVersion.Revision, r.Plan.Subject.StableVersion.Revision; was != "" && is != "" && was != is {
+		e.past, e.swapped = [2]*analysis.Evidence{{}, {}}, now // what is known is of a version that was replaced
+	}
 	if another || !equality.Semantic.DeepEqual(e.plan.Metrics, r.Plan.Metrics) {
 		e.begin(r, another)
 	}

@@ -449,3 +449,26 @@ func TestAFaultThatIsKnownAtOnceIsToldToo(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatTheVersionBeforeStableDidIsForgotten(t *testing.T) {
+	for stable, want := range map[string]string{"v1": v1beta1.ReasonNoTraffic, "v2": v1beta1.ReasonLearning} {
+		play(t, measure.Options{}, func(w *world) {
+			follow := func(stable string, attempt int64, weight int32, since time.Time) analysis.Verdict {
+				return w.Follow(key, measure.Release{Attempt: attempt, Plan: analysis.PlanFor(counted, analysis.Subject{
+					Namespace: "shop", Canary: "checkout", Attempt: attempt, Since: since, Weight: weight,
+					StableVersion: analysis.Version{Service: "checkout", Revision: stable}, CanaryVersion: analysis.Version{Service: "checkout-canary", Revision: "v3"},
+				})})
+			}
+			follow("v1", 0, 0, time.Time{})
+			w.seconds(60, 0)
+			follow(stable, 0, 0, time.Time{}) // v2 was promoted
+			since := time.Now()
+			follow(stable, 1, 100, since)
+			w.seconds(5, 1)
+			v := follow(stable, 1, 100, since)
+			if learning := v.Reason == v1beta1.ReasonLearning; learning != (want == v1beta1.ReasonLearning) {
+				t.Errorf("beside %s: %+v", stable, v)
+			}
+		})
+	}
+}
