@@ -140,19 +140,25 @@ func (p *pass) watch(step v1beta1.Step) {
 		rest = step.Bake
 	}
 	end := r.ConfirmedAt.Add(durationOr(rest, 0))
-	switch {
-	case p.now.Before(end) && !r.Expedited:
+	if p.now.Before(end) && !r.Expedited {
 		p.working(v1beta1.ReasonHolding, fmt.Sprintf("Watching %d %% until %s.", step.Weight, end.UTC().Format("15:04:05 MST")))
 		p.until(end)
-	case verdict != v1beta1.VerdictPass && !r.Expedited && p.overdue(end):
+		return
+	}
+	open := verdict != v1beta1.VerdictPass && !r.Expedited
+	overdue := open && p.overdue(end)
+	switch {
+	case overdue && p.onUnknown().Then != v1beta1.UnknownPromote:
 		p.unresolved(step)
-	case verdict != v1beta1.VerdictPass && !r.Expedited:
+	case open && !overdue:
 		p.working(v1beta1.ReasonWaitingForVerdict, fmt.Sprintf("Staying at %d %%: %s", step.Weight, p.seen.Verdict.Why))
 	case step.Approval && !r.Approved:
 		ask := fmt.Sprintf("The step at %d %% waits for a person: kubectl headgate promote %s", step.Weight, p.in.Canary.Name)
 		if p.news(v1beta1.ReasonWaitingForApproval, ask) {
 			p.event(false, v1beta1.ReasonWaitingForApproval, ask)
 		}
+	case overdue:
+		p.unresolved(step)
 	default:
 		p.leave(step)
 	}

@@ -44,6 +44,27 @@ func watched(policy *v1beta1.OnUnknown, begin time.Time) Input {
 	}}
 }
 
+// TestGoingOnWithoutAVerdictTakesNoApproval: the policy stands in for the verdict, not for the person.
+func TestGoingOnWithoutAVerdictTakesNoApproval(t *testing.T) {
+	begin := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	in := watched(&v1beta1.OnUnknown{After: metav1.Duration{Duration: time.Minute}, Then: v1beta1.UnknownPromote}, begin)
+	in.Canary.Spec.Steps[0].Approval = true
+	in.Canary.Status.Release.Steps = in.Canary.Spec.Steps
+	pass := func(at time.Duration) (int32, string) {
+		in.Now = begin.Add(at)
+		in.Canary.Status = Decide(in).Status
+		return in.Canary.Status.Release.StepIndex, meta.FindStatusCondition(in.Canary.Status.Conditions, v1beta1.ConditionReady).Reason
+	}
+	pass(time.Second)
+	if step, reason := pass(10 * time.Minute); step != 0 || reason != v1beta1.ReasonWaitingForApproval {
+		t.Errorf("nobody approved it: step %d, %s", step, reason)
+	}
+	in.Canary.Status.Release.Approved = true
+	if step, reason := pass(11 * time.Minute); step != 1 {
+		t.Errorf("somebody approved it: step %d, %s", step, reason)
+	}
+}
+
 func TestAStepThatStaysUnknown(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 	policy := func(then v1beta1.UnknownAction) *v1beta1.OnUnknown {
