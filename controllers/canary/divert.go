@@ -71,13 +71,16 @@ func (d *Diversions) begin(canary types.NamespacedName, pair backendPair, attemp
 }
 
 // end gives the traffic of a Canary back to its routes.
-func (d *Diversions) end(canary types.NamespacedName) {
+func (d *Diversions) end(canary types.NamespacedName) { d.endBut(canary, 0) }
+
+// endBut does so unless it was a verdict on that attempt that took it; attempt 0 is none.
+func (d *Diversions) endBut(canary types.NamespacedName, attempt int64) {
 	if d == nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if before, there := d.of[canary]; there {
+	if before, there := d.of[canary]; there && (attempt == 0 || before.attempt != attempt) {
 		delete(d.of, canary)
 		d.restore(before.from)
 	}
@@ -106,14 +109,28 @@ func (d *Diversions) failed(canary types.NamespacedName, attempt int64) (analysi
 }
 
 // divert keeps the canary off the traffic where a decision takes it back, before anything of that
-// is written, and ends it once every proxy is known to have the routes without the canary.
+// is written, and ends it once every proxy is known to have the routes without the canary, or
+// the release goes on.
 func (r *reconciler) divert(key types.NamespacedName, w *world, d rollout.Decision) {
 	switch {
 	case w.takenBack(d):
 		r.options.Diversions.begin(key, w.pair(), 0, analysis.Verdict{})
+	case w.seen.Problem == nil && goesOn(d.Status):
+		attempt := d.Status.Release.Attempt
+		if rollout.Unjudged(w.canary) {
+			attempt = 0 // nobody will close it by that verdict
+		}
+		r.options.Diversions.endBut(key, attempt)
 	case w.settled():
 		r.options.Diversions.end(key)
 	}
+}
+
+// goesOn tells whether a decision gives the canary a share. Something that is no verdict on this attempt may have
+// taken it off the traffic: pods that failed while the API server was down and are well again, or the
+// release before, which no gateway confirmed the end of. Kept off, the release would never see a request.
+func goesOn(s v1beta1.CanaryStatus) bool {
+	return s.Phase == v1beta1.PhaseStepping && s.Weight > 0 && s.Release != nil
 }
 
 // takenBack tells whether a decision takes traffic from the canary that has some.

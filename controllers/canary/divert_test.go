@@ -319,3 +319,37 @@ func TestWhenADiversionEnds(t *testing.T) {
 		t.Error("routes that cannot be read count as settled")
 	}
 }
+
+// TestADiversionEndsWhereTheReleaseGoesOn: a canary with a share that gets no request would stay so.
+func TestADiversionEndsWhereTheReleaseGoesOn(t *testing.T) {
+	key, web := types.NamespacedName{Namespace: "shop", Name: "web"}, backendPair{namespace: "shop", stable: "web", canary: "web-canary"}
+	fail := analysis.Verdict{Result: v1beta1.VerdictFail}
+	for _, tt := range []struct {
+		name     string
+		attempt  int64 // whose verdict diverted; 0 for none
+		disabled bool
+		phase    v1beta1.Phase
+		weight   int32
+		kept     bool
+	}{
+		{"pods that were not ready are, before anything was written", 0, false, v1beta1.PhaseStepping, 10, false},
+		{"the attempt before failed, and no gateway confirmed that", 1, false, v1beta1.PhaseStepping, 10, false},
+		{"this attempt failed", 2, false, v1beta1.PhaseStepping, 10, true},
+		{"this attempt failed, and the analysis was turned off", 2, true, v1beta1.PhaseStepping, 10, false},
+		{"the traffic is on its way back", 0, false, v1beta1.PhaseRollingBack, 0, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ledger{}
+			r := &reconciler{options: Options{Diversions: NewDiversions(got)}}
+			r.options.Diversions.begin(key, web, tt.attempt, fail)
+			w := &world{canary: &v1beta1.Canary{}, seen: rollout.Observation{Routes: []rollout.Route{{Reaches: true}}}}
+			w.canary.Spec.Analysis = &v1beta1.Analysis{Disabled: tt.disabled}
+			status := v1beta1.CanaryStatus{Phase: tt.phase, Weight: tt.weight, Release: &v1beta1.ReleaseProgress{Attempt: 2}}
+			w.canary.Status = status
+			r.divert(key, w, rollout.Decision{Status: status})
+			if kept := len(got) > 0; kept != tt.kept {
+				t.Errorf("away: %v, want it kept: %v", got, tt.kept)
+			}
+		})
+	}
+}
