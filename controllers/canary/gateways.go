@@ -6,13 +6,13 @@ package canary
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 )
 
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=listenersets,verbs=get
@@ -27,7 +27,7 @@ type parentGateway struct {
 }
 
 // gateways are the Gateways that the release's routes belong to, in order and once each.
-func (r *reconciler) gateways(ctx context.Context, w *world, now time.Time) ([]types.NamespacedName, error) {
+func (r *reconciler) gateways(ctx context.Context, w *world, now time.Time) []types.NamespacedName {
 	var out []types.NamespacedName
 	for _, route := range w.routes {
 		refs, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
@@ -38,11 +38,7 @@ func (r *reconciler) gateways(ctx context.Context, w *world, now time.Time) ([]t
 			case "Gateway":
 				out = append(out, key)
 			case "ListenerSet":
-				gateway, err := r.gatewayOf(ctx, key, now)
-				if err != nil {
-					return nil, err
-				}
-				if gateway != nil {
+				if gateway := r.gatewayOf(ctx, key, now); gateway != nil {
 					out = append(out, *gateway)
 				}
 			}
@@ -51,7 +47,7 @@ func (r *reconciler) gateways(ctx context.Context, w *world, now time.Time) ([]t
 	slices.SortFunc(out, func(a, b types.NamespacedName) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	return slices.Compact(out), nil
+	return slices.Compact(out)
 }
 
 // parentOf is what a parentRef names, and its kind; "" for one of another group.
@@ -67,10 +63,16 @@ func parentOf(ref map[string]any, namespace string) (types.NamespacedName, strin
 }
 
 // gatewayOf is the Gateway that a ListenerSet belongs to; nil for none. It is read from the API
-// server at most once a minute: a watch of all ListenerSets for this alone would cost more.
-func (r *reconciler) gatewayOf(ctx context.Context, key types.NamespacedName, now time.Time) (*types.NamespacedName, error) {
-	if known, ok := r.listenerSets.Load(key); ok && now.Sub(known.(parentGateway).at) < listenerSetMemory {
-		return known.(parentGateway).gateway, nil
+// server at most once a minute: a watch of all ListenerSets for this alone would cost more. Where
+// it cannot be read what was known stays, or nothing: then less is measured, but taking traffic back
+// must not depend on it.
+func (r *reconciler) gatewayOf(ctx context.Context, key types.NamespacedName, now time.Time) *types.NamespacedName {
+	known := parentGateway{}
+	if old, ok := r.listenerSets.Load(key); ok {
+		known = old.(parentGateway)
+		if now.Sub(known.at) < listenerSetMemory {
+			return known.gateway
+		}
 	}
 	set := &unstructured.Unstructured{}
 	set.SetGroupVersionKind(routeKind("ListenerSet"))
@@ -79,7 +81,8 @@ func (r *reconciler) gatewayOf(ctx context.Context, key types.NamespacedName, no
 	switch {
 	case meta.IsNoMatchError(err), err != nil && ignoreMissing(err) == nil:
 	case err != nil:
-		return nil, fmt.Errorf("reading ListenerSet %s: %w", key, err)
+		ctrl.LoggerFrom(ctx).Error(err, "reading a ListenerSet, to know whose proxies to listen to", "listenerSet", key)
+		return known.gateway
 	default:
 		ref, _, _ := unstructured.NestedMap(set.Object, "spec", "parentRef")
 		if gateway, kind := parentOf(ref, key.Namespace); kind == "Gateway" {
@@ -87,5 +90,5 @@ func (r *reconciler) gatewayOf(ctx context.Context, key types.NamespacedName, no
 		}
 	}
 	r.listenerSets.Store(key, found)
-	return found.gateway, nil
+	return found.gateway
 }

@@ -284,10 +284,7 @@ func (r *reconciler) gatherVerdict(ctx context.Context, w *world, now time.Time)
 			return err
 		}
 	}
-	gateways, err := r.gateways(ctx, w, now)
-	if err != nil {
-		return err
-	}
+	gateways := r.gateways(ctx, w, now)
 	spec, problems := r.resolved(ctx, w.canary)
 	release.Plan = plan(w, spec, gateways, split)
 	release.Plan.Problems = problems
