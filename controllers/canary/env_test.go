@@ -223,7 +223,8 @@ func gateway(ctx context.Context) {
 		}
 		for i := range routes.Items {
 			route := &routes.Items[i]
-			if ok, _, _ := served(route); ok {
+			// Asked again, as a test may have made it deaf while the list was on its way.
+			if ok, _, _ := served(route); ok || deaf.Load() {
 				continue
 			}
 			condition := func(kind string) any {
