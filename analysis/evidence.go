@@ -39,10 +39,8 @@ type Series struct {
 	Baseline *Sample `json:"baseline,omitempty"`
 	// BaselineTaken is true once stable was measured from before that.
 	BaselineTaken bool `json:"baselineTaken,omitempty"`
-	// Out is how many of the newest measurements of this step were out of range in a row,
-	// Taken how many it has.
-	Out   int `json:"out,omitempty"`
-	Taken int `json:"taken,omitempty"`
+	// Out is how many of the newest measurements of this step were out of range in a row.
+	Out int `json:"out,omitempty"`
 	// Last is the newest usable measurement of this step, without its histograms.
 	Last *Measurement `json:"last,omitempty"`
 	// Failed is the newest answer, when that was a problem.
@@ -59,7 +57,7 @@ func (e *Evidence) Begin(p Plan) {
 	e.Gateway.Step()
 	for _, s := range e.Series {
 		s.Trial.Step()
-		s.Out, s.Taken, s.Last, s.Failed = 0, 0, nil, nil
+		s.Out, s.Last, s.Failed = 0, nil, nil
 	}
 }
 
@@ -132,7 +130,6 @@ func (e *Evidence) Add(p Plan, m Measurement) {
 	default:
 		s.compare(p, metric, m)
 	}
-	s.Taken++
 	m.Stable.Buckets, m.Canary.Buckets = nil, nil
 	s.Last = &m
 }

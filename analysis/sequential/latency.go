@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Bucket is a cumulative count of requests that took at most Le seconds.
@@ -37,6 +38,31 @@ func (b *Bucket) UnmarshalJSON(data []byte) error {
 		b.Count = *pair[1]
 	}
 	return nil
+}
+
+// AddHistograms adds two cumulative histograms on their common bounds: coarser
+// bounds are exact, so nothing is invented.
+func AddHistograms(a, b []Bucket) []Bucket {
+	switch {
+	case len(a) == 0:
+		return slices.Clone(b)
+	case len(b) == 0:
+		return a
+	}
+	var sum []Bucket
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		switch {
+		case a[i].Le < b[j].Le:
+			i++
+		case a[i].Le > b[j].Le:
+			j++
+		default:
+			sum = append(sum, Bucket{Le: a[i].Le, Count: a[i].Count + b[j].Count})
+			i++
+			j++
+		}
+	}
+	return sum
 }
 
 // Edge is one place at which the two arms' latencies are compared: a request of

@@ -5,7 +5,6 @@ package trial
 
 import (
 	"math"
-	"slices"
 
 	"headgate.dev/headgate/analysis/sequential"
 )
@@ -25,7 +24,7 @@ func (t *Trial) learnLatency(c *Config, h []sequential.Bucket) {
 		t.Before = nil
 		return
 	}
-	t.Before = addHistograms(t.Before, h)
+	t.Before = sequential.AddHistograms(t.Before, h)
 	for i := range t.Metrics {
 		if e := &t.Metrics[i]; c.Metrics[i].Kind == Latency && len(e.Edges) == 0 {
 			e.Edges = c.Metrics[i].edges(t.Before)
@@ -123,29 +122,4 @@ func boundFrom(h []sequential.Bucket, v float64) float64 {
 		}
 	}
 	return math.Inf(1)
-}
-
-// addHistograms adds two cumulative histograms on their common bounds: coarser
-// bounds are exact, so nothing is invented.
-func addHistograms(a, b []sequential.Bucket) []sequential.Bucket {
-	switch {
-	case len(a) == 0:
-		return slices.Clone(b)
-	case len(b) == 0:
-		return a
-	}
-	var sum []sequential.Bucket
-	for i, j := 0, 0; i < len(a) && j < len(b); {
-		switch {
-		case a[i].Le < b[j].Le:
-			i++
-		case a[i].Le > b[j].Le:
-			j++
-		default:
-			sum = append(sum, sequential.Bucket{Le: a[i].Le, Count: a[i].Count + b[j].Count})
-			i++
-			j++
-		}
-	}
-	return sum
 }

@@ -43,14 +43,19 @@ func (svc *loadService) StreamLoadStats(grpcStream loadstatsv3.LoadReportingServ
 		svc.server.options.Log.Error(err, "Refused a proxy's loads", "node", first.GetNode().GetId())
 		return err
 	}
+	return unlessStopping(svc.stopping, func() error {
+		return svc.server.options.Loads(gateway, first.GetNode().GetId(), grpcStream.Recv, grpcStream.Send)
+	})
+}
+
+// unlessStopping gives what serve comes to, or ends the stream, and serve with it, when the server stops.
+func unlessStopping(stopping <-chan struct{}, serve func() error) error {
 	ended := make(chan error, 1)
-	go func() {
-		ended <- svc.server.options.Loads(gateway, first.GetNode().GetId(), grpcStream.Recv, grpcStream.Send)
-	}()
+	go func() { ended <- serve() }()
 	select {
 	case err := <-ended:
 		return err
-	case <-svc.stopping:
+	case <-stopping:
 		return status.Error(codes.Unavailable, "the control plane is stopping")
 	}
 }

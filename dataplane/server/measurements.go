@@ -53,25 +53,19 @@ func (svc *measurementService) StreamMetrics(grpcStream metricsv3.MetricsService
 		svc.server.options.Log.Error(err, "Refused a proxy's measurements", "node", node.GetNode().GetId())
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		ended <- svc.server.options.Measurements(gateway, node.GetNode().GetId(), func() ([]byte, error) {
+	err = unlessStopping(svc.stopping, func() error {
+		return svc.server.options.Measurements(gateway, node.GetNode().GetId(), func() ([]byte, error) {
 			if message := first; message != nil {
 				first = nil
 				return message, nil
 			}
 			return receiveRaw(grpcStream)
 		})
-	}()
-	select {
-	case err := <-ended:
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return err
-	case <-svc.stopping:
-		return status.Error(codes.Unavailable, "the control plane is stopping")
+	})
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
+	return err
 }
 
 // receiveRaw gives the next message as it came. To a message type that has no fields all of
