@@ -229,25 +229,35 @@ func TestProxiesThatComeAndGoNeedNoOtherGraph(t *testing.T) {
 			return ""
 		})
 	}
-	version := e.server.State(key).Published
-	ready(0)
-	e.gatewayHas("web", "Programmed=False Pending")
-	ready(1)
-	e.gatewayHas("web", "Programmed=True Programmed")
-	if now := e.server.State(key).Published; now != version {
-		t.Errorf("%d configurations were published", now-version)
-	}
-	// What somebody else makes of the infrastructure is repaired.
-	e.must(e.Delete(e.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: e.ns, Name: "web-" + e.ns}}))
-	e.eventually("the ServiceAccount is there again", func() string {
-		if err := e.get("web-"+e.ns, &corev1.ServiceAccount{}); err != nil {
-			return err.Error()
+	// A pass over everything may still be due from before (a Service seen late, a status that was written against an older
+	// version): so one round of several that publishes nothing is asked for. Where the events themselves ask for a graph,
+	// each round publishes.
+	unpublished := func(what string, change func()) {
+		e.Helper()
+		for range 5 {
+			version := e.server.State(key).Published
+			change()
+			if e.server.State(key).Published == version {
+				return
+			}
 		}
-		return ""
-	})
-	if now := e.server.State(key).Published; now != version {
-		t.Errorf("%d configurations were published for a ServiceAccount", now-version)
+		e.Errorf("%s published a configuration each of five times", what)
 	}
+	unpublished("a Deployment whose pods came and went", func() {
+		ready(0)
+		e.gatewayHas("web", "Programmed=False Pending")
+		ready(1)
+		e.gatewayHas("web", "Programmed=True Programmed")
+	})
+	unpublished("a ServiceAccount that was deleted by somebody else", func() {
+		e.must(e.Delete(e.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: e.ns, Name: "web-" + e.ns}}))
+		e.eventually("the ServiceAccount is there again", func() string {
+			if err := e.get("web-"+e.ns, &corev1.ServiceAccount{}); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
+	})
 }
 
 func (e *env) updates() int {
