@@ -155,6 +155,8 @@ type Reading struct {
 	// Proxies is how many of them report at present, Newest when the newest report came; zero for never.
 	Proxies int
 	Newest  time.Time
+	// Usual is the time from report to report, of the slowest of them; zero where that is not known yet.
+	Usual time.Duration
 }
 
 // Verdict is what the analysis says of a release at its present step.

@@ -24,6 +24,8 @@ type Evidence struct {
 	// after the warm-up.
 	Proxies int       `json:"proxies,omitempty"`
 	Newest  time.Time `json:"newest"`
+	// Usual is the last Usual of a Reading that was known.
+	Usual time.Duration `json:"usual,omitempty"`
 	Warm    bool      `json:"warm,omitempty"`
 	// Pending are the metrics that are being asked for: they are not due. It is not stored.
 	Pending []string `json:"-"`
@@ -82,15 +84,22 @@ func (e *Evidence) Fits(p Plan) bool {
 
 // Learn adds what stable did before the canary had traffic.
 func (e *Evidence) Learn(p Plan, r Reading) {
-	e.Proxies, e.Newest = r.Proxies, r.Newest
+	e.heard(r)
 	c := p.gatewayTrial()
 	e.Gateway.Learn(&c, r.Stable, r.StablePods)
+}
+
+func (e *Evidence) heard(r Reading) {
+	e.Proxies, e.Newest = r.Proxies, r.Newest
+	if r.Usual > 0 {
+		e.Usual = r.Usual
+	}
 }
 
 // Read adds what the proxies counted in an interval of this step that ended at to.
 func (e *Evidence) Read(p Plan, r Reading, to time.Time) {
 	e.Begin(p)
-	e.Proxies, e.Newest = r.Proxies, r.Newest
+	e.heard(r)
 	k := trial.Tick{
 		Weight: float64(p.Subject.Weight) / 100, Mixed: p.Subject.Mixed, OtherWays: p.Subject.OtherWays,
 		Canary: r.Canary, Stable: r.Stable, StablePods: r.StablePods,

@@ -114,16 +114,21 @@ func unknown(reason, format string, args ...any) v1beta1.MetricStatus {
 	return say(v1beta1.VerdictUnknown, reason, format, args...)
 }
 
-// quiet is how long no proxy may report before nothing is known of now: three ticks, and
-// what a busy machine may add.
-const quiet = 5 * time.Second
+// quiet is how long no proxy may report before nothing is known of now: three of the times that usually
+// pass from report to report, and what a busy machine may add.
+func (e *Evidence) quiet() time.Duration {
+	return 3*min(max(e.Usual, time.Second), maxUsual) + 2*time.Second
+}
+
+// maxUsual is the longest time from report to report that Envoy can be told.
+const maxUsual = 5 * time.Minute
 
 // silent is why what the proxies counted cannot be the basis of a Pass, or nil.
 func (e *Evidence) silent(p Plan, m v1beta1.Metric, now time.Time) *Problem {
 	since := later(p.Subject.Since, e.Newest)
 	age := now.Sub(since)
 	switch {
-	case age <= quiet:
+	case age <= e.quiet():
 	case e.Newest.IsZero() || e.Proxies == 0 && e.Newest.Before(p.Subject.Since):
 		return &Problem{
 			Reason: v1beta1.ReasonNoProxies,

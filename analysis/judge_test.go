@@ -51,6 +51,16 @@ func play(p analysis.Plan, e *analysis.Evidence, from, n int, r analysis.Reading
 	return e
 }
 
+// slowly adds reports that come every ten seconds.
+func slowly(p analysis.Plan, e *analysis.Evidence, n int) {
+	for i := range n {
+		to := at(time.Duration(i+1) * 10 * time.Second)
+		r := second(950, 0, 50, 0, 0.05)
+		r.Newest, r.Usual = to, 10*time.Second
+		e.Read(p, r, to)
+	}
+}
+
 // inPods is a second of five equal pods of stable.
 func inPods(r analysis.Reading) analysis.Reading {
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
@@ -160,6 +170,16 @@ func TestTheProxiesCountsJudge(t *testing.T) {
 			"proxies that fall silent hold", nil, nil,
 			func(p analysis.Plan, e *analysis.Evidence) { play(p, e, 0, 200, healthy) }, 210,
 			v1beta1.VerdictUnknown, v1beta1.ReasonStaleMeasurements, "the proxies last reported 10s ago",
+		},
+		{
+			"those that report every ten seconds are not silent between two reports", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { slowly(p, e, 20) }, 209,
+			v1beta1.VerdictPass, v1beta1.ReasonWithinTolerance, "errors: canary fails 0%",
+		},
+		{
+			"and fall silent when three reports are missing", nil, nil,
+			func(p analysis.Plan, e *analysis.Evidence) { slowly(p, e, 20) }, 233,
+			v1beta1.VerdictUnknown, v1beta1.ReasonStaleMeasurements, "the proxies last reported 33s ago",
 		},
 		{
 			"and so does a gateway of somebody else's", nil, nil, nil, 30,

@@ -66,6 +66,9 @@ type Reading struct {
 	// Newest is the end of the newest interval that a proxy reported, whether it had
 	// requests in it or not; zero when none ever did.
 	Newest time.Time
+	// Usual is the time from flush to flush of the proxies that report now, of the slowest of them; zero
+	// while none has done so twice.
+	Usual time.Duration
 	// Early counts the flushes that were left out because they began too early.
 	Early int
 	// Late counts the flushes that came after more than LateAfter: an interval so long may hide
@@ -232,6 +235,7 @@ func (t *Tap) Take(since time.Time) Reading {
 				r.Silent++
 			default:
 				r.Proxies++
+				r.Usual = max(r.Usual, st.usual)
 			}
 			if st.end.After(r.Newest) {
 				r.Newest = st.end

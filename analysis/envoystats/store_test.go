@@ -313,6 +313,33 @@ func TestProxiesThatDoNotReportAreSeen(t *testing.T) {
 	}
 }
 
+func TestHowOftenProxiesReportIsKnown(t *testing.T) {
+	h := newHand(t)
+	tap, a, b := h.open(), h.connect("a"), h.connect("b")
+	usual := func(want time.Duration, pass time.Duration, flushing ...*line) {
+		t.Helper()
+		h.pass(pass)
+		for _, p := range flushing {
+			p.flush(nil)
+		}
+		if r := tap.Take(time.Time{}); r.Usual != want {
+			t.Errorf("usual is %v, want %v", r.Usual, want)
+		}
+	}
+	usual(0, time.Second, a, b)
+	usual(time.Second, time.Second, a)
+	usual(10*time.Second, 9*time.Second, b) // a fell silent
+	b.disconnect()
+	usual(0, 0)
+	usual(time.Second, time.Minute, a) // one gap is not usual
+	usual(time.Second, time.Second, a)
+	usual(time.Second, 5*time.Second, a)
+	usual(5*time.Second, 5*time.Second, a)
+	c := h.connect("c")
+	usual(5*time.Second, time.Second, c)
+	usual(5*time.Second, time.Second, c) // the slower of two
+}
+
 func TestWhatNobodyTakesIsBounded(t *testing.T) {
 	h := newHand(t)
 	tap, a := h.open(), h.connect("a")

@@ -4,6 +4,7 @@
 package envoystats
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"time"
@@ -18,8 +19,9 @@ type stream struct {
 	clock clock
 
 	arrived, end time.Time
-	usual        time.Duration
-	node         string
+	// usual is the shorter of the last two intervals, the last of which is latest: one gap is not usual.
+	usual, latest time.Duration
+	node          string
 }
 
 const (
@@ -134,7 +136,7 @@ func (s *Store) take(gateway types.NamespacedName, st *stream, message []byte) {
 	}
 	interval := time.Duration(f.at-before) * time.Millisecond
 	if before != 0 && interval > 0 {
-		st.usual = interval
+		st.usual, st.latest = min(cmp.Or(st.latest, interval), interval), interval
 	}
 	st.arrived, st.end = arrival, end
 	if before != 0 && interval > LateAfter {

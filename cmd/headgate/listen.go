@@ -35,7 +35,7 @@ type tap struct{ *envoystats.Tap }
 
 func (t tap) Take(since time.Time) analysis.Reading {
 	r := t.Tap.Take(since)
-	out := analysis.Reading{Stable: armOf(r.Stable), Canary: armOf(r.Canary), Proxies: r.Proxies, Newest: r.Newest}
+	out := analysis.Reading{Stable: armOf(r.Stable), Canary: armOf(r.Canary), Proxies: r.Proxies, Newest: r.Newest, Usual: r.Usual}
 	for _, p := range r.StablePods {
 		out.StablePods = append(out.StablePods, trial.Pod(p))
 	}
