@@ -33,6 +33,8 @@ type entry struct {
 	unask    context.CancelFunc // ends the queries of the step
 	evidence *analysis.Evidence
 	failed   bool
+	// broken is true once the analysis of this attempt ended with an error in Headgate itself.
+	broken bool
 	// past is what is known of stable: the older of two halves is what a release begins with.
 	past    [2]*analysis.Evidence
 	swapped time.Time
@@ -64,21 +66,34 @@ func (e *entry) follow(r Release) analysis.Verdict {
 	if was, is := e.plan.Subject.StableVersion.Revision, r.Plan.Subject.StableVersion.Revision; was != "" && is != "" && was != is {
 		e.past, e.swapped = [2]*analysis.Evidence{{}, {}}, now // what is known is of a version that was replaced
 	}
-	if another || !equality.Semantic.DeepEqual(e.plan.Metrics, r.Plan.Metrics) {
-		e.begin(r, another)
-	}
-	if another || !sameStep(e.plan, r.Plan) {
-		e.unask()
-		e.asking, e.unask = context.WithCancel(e.ctx)
-		e.evidence.Pending = nil
-		e.plan = r.Plan
-		e.evidence.Begin(e.plan)
-		e.told, e.toldAt = analysis.Judge(e.plan, e.evidence, now), now
-		e.nudge()
-	}
+	edited := !equality.Semantic.DeepEqual(e.plan.Metrics, r.Plan.Metrics)
+	anew := another || edited
+	before := e.plan
 	e.plan = r.Plan
+	if e.broken && !anew {
+		return e.told
+	}
+	e.broken = false
+	e.guard(func() {
+		if anew {
+			e.begin(r, another)
+		}
+		if another || !sameStep(before, r.Plan) {
+			e.step(now)
+		}
+	})
 	e.listen()
 	return e.told
+}
+
+// step goes over to the step of the plan.
+func (e *entry) step(now time.Time) {
+	e.unask()
+	e.asking, e.unask = context.WithCancel(e.ctx)
+	e.evidence.Pending = nil
+	e.evidence.Begin(e.plan)
+	e.told, e.toldAt = analysis.Judge(e.plan, e.evidence, now), now
+	e.nudge()
 }
 
 // begin starts the evidence of a release.
@@ -186,13 +201,30 @@ func (e *entry) arrived() <-chan struct{} {
 // it has to be called again.
 func (e *entry) look() time.Duration {
 	e.mu.Lock()
-	now := e.m.o.Now()
+	again := learnEvery
+	var news, fails bool
+	if !e.broken {
+		sound := e.guard(func() { again, news, fails = e.judged(e.m.o.Now()) })
+		news = news || !sound
+	}
+	subject, verdict := e.plan.Subject, e.told
+	e.mu.Unlock()
+	if fails {
+		e.m.o.OnFail(subject, verdict)
+	}
+	if news || fails { // what OnFail began, the pass that it leads to ends
+		e.m.o.Notify(e.key)
+	}
+	return again
+}
+
+// judged is look without telling anybody.
+func (e *entry) judged(now time.Time) (again time.Duration, news, fails bool) {
 	if e.plan.Subject.Since.IsZero() {
 		e.learn(now)
-		e.mu.Unlock()
-		return learnEvery
+		return learnEvery, false, false
 	}
-	again := time.Second
+	again = time.Second
 	switch wait := tick - now.Sub(e.looked); {
 	case !e.came || e.tap == nil:
 	case wait > 0:
@@ -205,16 +237,8 @@ func (e *entry) look() time.Duration {
 		e.evidence.Pending = append(e.evidence.Pending, q.Metric.Name)
 		go e.ask(e.asking, q)
 	}
-	news, fails := e.judge(now)
-	subject, verdict := e.plan.Subject, e.told
-	e.mu.Unlock()
-	if fails {
-		e.m.o.OnFail(subject, verdict)
-	}
-	if news || fails { // what OnFail began, the pass that it leads to ends
-		e.m.o.Notify(e.key)
-	}
-	return again
+	news, fails = e.judge(now)
+	return again, news, fails
 }
 
 // learn adds what stable does while nothing is judged.
@@ -270,8 +294,8 @@ func (e *entry) ask(step context.Context, q analysis.Query) {
 	answer.Metric, answer.Kind = q.Metric.Name, q.Kind
 	answer.From, answer.To, answer.Asked = q.From, q.To, q.Asked
 	e.mu.Lock()
-	if step.Err() == nil {
-		e.evidence.Add(e.plan, answer)
+	if step.Err() == nil && !e.broken {
+		e.guard(func() { e.evidence.Add(e.plan, answer) })
 		e.evidence.Pending = slices.DeleteFunc(e.evidence.Pending, func(name string) bool { return name == answer.Metric })
 	}
 	e.mu.Unlock()

@@ -49,6 +49,9 @@ type Options struct {
 	// OnFail is called once, from another goroutine, as soon as the verdict on a release is
 	// Fail, before Notify. May be nil.
 	OnFail func(analysis.Subject, analysis.Verdict)
+	// Broke is called once per release whose analysis panics, with what and where. It must not
+	// wait. May be nil.
+	Broke func(key types.NamespacedName, what any, stack []byte)
 	// Now is the clock. Required.
 	Now func() time.Time
 	// Concurrency is how many queries are asked at a time, over all keys. Default 8.
@@ -95,6 +98,9 @@ func New(ctx context.Context, o Options) *Measurer {
 	if o.OnFail == nil {
 		o.OnFail = func(analysis.Subject, analysis.Verdict) {}
 	}
+	if o.Broke == nil {
+		o.Broke = func(types.NamespacedName, any, []byte) {}
+	}
 	return &Measurer{ctx: ctx, o: o, places: semaphore.NewWeighted(int64(o.Concurrency)), entries: map[types.NamespacedName]*entry{}}
 }
 
@@ -136,7 +142,7 @@ func (m *Measurer) Hold(key types.NamespacedName) {
 }
 
 // Evidence gives what is known of a release as JSON, to be stored. Nil for a Canary that
-// is not followed or has no release.
+// is not followed or has no release, and of one whose analysis panicked: what was stored before may be sound.
 func (m *Measurer) Evidence(key types.NamespacedName) []byte {
 	m.mu.Lock()
 	e := m.entries[key]
@@ -146,7 +152,7 @@ func (m *Measurer) Evidence(key types.NamespacedName) []byte {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.attempt == 0 {
+	if e.attempt == 0 || e.broken {
 		return nil
 	}
 	data, err := json.Marshal(e.evidence)

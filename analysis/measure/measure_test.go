@@ -55,6 +55,7 @@ type tap struct {
 	mu      sync.Mutex
 	reports []report
 	closed  bool
+	panics  bool
 }
 
 type report struct {
@@ -73,6 +74,9 @@ func (p *tap) Close() {
 func (p *tap) Take(since time.Time) analysis.Reading {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.panics {
+		panic("counts of a form that nobody thought of")
+	}
 	sum := analysis.Reading{Proxies: 1}
 	for _, r := range p.reports {
 		sum.Newest = r.came

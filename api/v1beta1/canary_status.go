@@ -303,6 +303,8 @@ const (
 	ReasonSourceUnavailable   = "SourceUnavailable"
 	ReasonSourceNotConfigured = "SourceNotConfigured"
 	ReasonUnusableAnswer      = "UnusableAnswer"
-	ReasonNoMeasurementYet    = "NoMeasurementYet"
-	ReasonWriteFailed         = "WriteFailed"
+	// ReasonAnalysisBroken: an error in Headgate itself ended the analysis of a release.
+	ReasonAnalysisBroken   = "AnalysisBroken"
+	ReasonNoMeasurementYet = "NoMeasurementYet"
+	ReasonWriteFailed      = "WriteFailed"
 )

@@ -41,6 +41,9 @@ func addCanary(ctx context.Context, mgr manager.Manager, o options, store *envoy
 	answered := make(chan types.NamespacedName, 64)
 	measurer := measure.New(ctx, measure.Options{
 		Ask: source.Ask, Listen: listen(store), Now: time.Now, OnFail: diversions.Fail,
+		Broke: func(key types.NamespacedName, what any, stack []byte) {
+			mgr.GetLogger().WithName("analysis").Error(fmt.Errorf("%v", what), "the analysis of a release panicked: it holds until a person decides", "canary", key, "stack", string(stack))
+		},
 		Concurrency: askedAtATime, Timeout: longestQuestion,
 		Notify: func(key types.NamespacedName) {
 			select {

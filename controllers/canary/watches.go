@@ -16,11 +16,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -70,7 +70,7 @@ func (r *reconciler) watch(mgr ctrl.Manager) error {
 		b = b.Watches(route, handler.EnqueueRequestsFromMapFunc(r.ofNamespace))
 	}
 	if r.options.Answered != nil {
-		b = b.WatchesRawSource(source.Channel(answers(r.options.Answered), &handler.EnqueueRequestForObject{}))
+		b = b.WatchesRawSource(answers(r.options.Answered))
 	}
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("starting the watches of Canaries: %w", err)
@@ -112,16 +112,24 @@ func index(mgr ctrl.Manager) error {
 	return nil
 }
 
-// answers turns the measurer's answers into events of the queue.
-func answers(from <-chan types.NamespacedName) <-chan event.GenericEvent {
-	to := make(chan event.GenericEvent)
-	go func() {
-		defer close(to)
-		for key := range from {
-			to <- event.GenericEvent{Object: &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
-		}
-	}()
-	return to
+// answers puts the Canaries of which the measurer has news into the queue, until the manager ends.
+func answers(from <-chan types.NamespacedName) source.Func {
+	return func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		go func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case key, open := <-from:
+					if !open {
+						return
+					}
+					queue.Add(reconcile.Request{NamespacedName: key})
+				}
+			}
+		}()
+		return nil
+	}
 }
 
 func (r *reconciler) ofDeployment(ctx context.Context, o client.Object) []reconcile.Request {

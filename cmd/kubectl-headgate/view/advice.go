@@ -70,6 +70,7 @@ var verdictAdvice = map[string]string{
 	v1beta1.ReasonSeveralSeries:       "correct the query: it must yield one number",
 	v1beta1.ReasonNotANumber:          "correct the query: it must yield one number",
 	v1beta1.ReasonUnusableAnswer:      "correct the query: it must yield one number",
+	v1beta1.ReasonAnalysisBroken:      "decide by hand, with promote or abort, and report what Headgate's log says",
 }
 
 // unknown says how to get a verdict where there is none.
