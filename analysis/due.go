@@ -75,14 +75,18 @@ func next(p Plan, m v1beta1.Metric, e *Evidence, now time.Time) (Query, time.Tim
 	if m.Interval != nil {
 		interval = m.Interval.Duration
 	}
+	if old := e.Series[m.Name]; old != nil {
+		since = later(since, old.From)
+	}
 	at, wait := since.Add(lag), min(interval, firstLook)
 	if s.Failed != nil {
 		at = later(at, s.Failed.Asked.Add(wait))
 	}
 	if needsBaseline(p, m) && !s.BaselineTaken {
-		q.From, q.To = since.Add(-baseline), since
+		q.To = p.Subject.Since
+		q.From = q.To.Add(-baseline)
 		if q.Kind == KindScalar {
-			q.From = since.Add(-maxWindow)
+			q.From = q.To.Add(-maxWindow)
 		}
 		return q, at, true
 	}

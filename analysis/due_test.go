@@ -152,6 +152,23 @@ func TestIntervalsFollowEachOtherWhateverFails(t *testing.T) {
 	}
 }
 
+// What a person has seen must not choose the question that it is then asked.
+func TestAnEditedMetricIsAskedOfWhatComesAfter(t *testing.T) {
+	p := counters(5)
+	e := evidence(p, answer(0, 10*time.Second))
+	p.Metrics[0].Prometheus.Counters.Bad = "worse"
+	e.Adopt(p, at(15*time.Second))
+	if diff := cmp.Diff([]span{{15 * time.Second, 28 * time.Second}}, spans(analysis.Due(p, e, at(30*time.Second)))); diff != "" {
+		t.Errorf("Due (-want +got):\n%s", diff)
+	}
+	p.Metrics[0].Interval = &metav1.Duration{Duration: 20 * time.Second} // means the same
+	e.Add(p, answer(15*time.Second, 28*time.Second))
+	e.Adopt(p, at(29*time.Second))
+	if diff := cmp.Diff([]span{{28 * time.Second, 58 * time.Second}}, spans(analysis.Due(p, e, at(60*time.Second)))); diff != "" {
+		t.Errorf("Due (-want +got):\n%s", diff)
+	}
+}
+
 func TestAJobIsAskedOnceAtEachStep(t *testing.T) {
 	p := analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{Name: "errors", Job: &v1beta1.JobSource{}, InitialDelay: &metav1.Duration{Duration: 5 * time.Second}}}}, subject(5))
 	e := evidence(p)

@@ -26,13 +26,19 @@ type Evidence struct {
 	Newest  time.Time `json:"newest"`
 	// Usual is the last Usual of a Reading that was known.
 	Usual time.Duration `json:"usual,omitempty"`
-	Warm    bool      `json:"warm,omitempty"`
+	Warm  bool          `json:"warm,omitempty"`
 	// Pending are the metrics that are being asked for: they are not due. It is not stored.
 	Pending []string `json:"-"`
 }
 
 // Series is what is known of one metric that is asked for.
 type Series struct {
+	// Of is the fingerprint of the metric that this is of, Share the part of the allowed chance that it
+	// had when that was looked at last, From when it took the place of another or was added during a
+	// release: what was seen by then says nothing, as the question may have been chosen by it.
+	Of    string    `json:"of,omitempty"`
+	Share float64   `json:"share,omitempty"`
+	From  time.Time `json:"from,omitzero"`
 	// Trial judges what is counted in requests, Sign whether single numbers are out of range more
 	// often than not.
 	Trial trial.Trial     `json:"trial"`
@@ -61,25 +67,6 @@ func (e *Evidence) Begin(p Plan) {
 		s.Trial.Step()
 		s.Out, s.Last, s.Failed = 0, nil, nil
 	}
-}
-
-// Fits tells whether stored evidence is of the metrics of a plan. What does not fit is of metrics that
-// were edited since, or was not stored by Headgate; nothing can be added to it.
-func (e *Evidence) Fits(p Plan) bool {
-	c := p.gatewayTrial()
-	if !e.Gateway.Fits(&c) {
-		return false
-	}
-	for name, s := range e.Series {
-		m, ok := p.metric(name)
-		if !ok || s == nil {
-			return false
-		}
-		if c := p.trialOf(m); !s.Trial.Fits(&c) {
-			return false
-		}
-	}
-	return true
 }
 
 // Learn adds what stable did before the canary had traffic.
@@ -123,7 +110,7 @@ func (e *Evidence) Add(p Plan, m Measurement) {
 	if !ok {
 		return
 	}
-	s := e.series(m.Metric)
+	s := e.series(p, metric)
 	if m.Problem != nil {
 		s.Failed = &m
 		return
@@ -143,14 +130,14 @@ func (e *Evidence) Add(p Plan, m Measurement) {
 	s.Last = &m
 }
 
-func (e *Evidence) series(name string) *Series {
+func (e *Evidence) series(p Plan, m v1beta1.Metric) *Series {
 	if e.Series == nil {
 		e.Series = map[string]*Series{}
 	}
-	if e.Series[name] == nil {
-		e.Series[name] = &Series{}
+	if e.Series[m.Name] == nil {
+		e.Series[m.Name] = &Series{Of: fingerprint(m), Share: p.share(m)}
 	}
-	return e.Series[name]
+	return e.Series[m.Name]
 }
 
 func (p Plan) metric(name string) (v1beta1.Metric, bool) {

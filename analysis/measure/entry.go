@@ -66,6 +66,9 @@ func (e *entry) follow(r Release) analysis.Verdict {
 	if was, is := e.plan.Subject.StableVersion.Revision, r.Plan.Subject.StableVersion.Revision; was != "" && is != "" && was != is {
 		e.past, e.swapped = [2]*analysis.Evidence{{}, {}}, now // what is known is of a version that was replaced
 	}
+	if !another {
+		r.Plan = r.Plan.Keeping(e.plan)
+	}
 	edited := !equality.Semantic.DeepEqual(e.plan.Metrics, r.Plan.Metrics)
 	anew := another || edited
 	before := e.plan
@@ -73,10 +76,14 @@ func (e *entry) follow(r Release) analysis.Verdict {
 	if e.broken && !anew {
 		return e.told
 	}
+	edited = edited && !another && !e.broken
 	e.broken = false
 	e.guard(func() {
-		if anew {
-			e.begin(r, another)
+		switch {
+		case edited:
+			e.evidence.Adopt(r.Plan, now)
+		case anew:
+			e.begin(r, now)
 		}
 		if another || !sameStep(before, r.Plan) {
 			e.step(now)
@@ -93,16 +100,18 @@ func (e *entry) step(now time.Time) {
 	e.evidence.Pending = nil
 	e.evidence.Begin(e.plan)
 	e.told, e.toldAt = analysis.Judge(e.plan, e.evidence, now), now
+	e.failed = e.failed && e.told.Result == v1beta1.VerdictFail // an edit can have taken back what failed
 	e.nudge()
 }
 
 // begin starts the evidence of a release.
-func (e *entry) begin(r Release, another bool) {
+func (e *entry) begin(r Release, now time.Time) {
 	e.attempt, e.failed = r.Attempt, false
 	e.evidence = &analysis.Evidence{}
-	if another && len(r.Saved) > 0 {
+	if len(r.Saved) > 0 {
 		saved := &analysis.Evidence{}
-		if json.Unmarshal(r.Saved, saved) == nil && saved.Fits(r.Plan) {
+		if json.Unmarshal(r.Saved, saved) == nil {
+			saved.Adopt(r.Plan, now)
 			e.evidence = saved
 			return
 		}
@@ -117,6 +126,7 @@ func (e *entry) begin(r Release, another bool) {
 			e.evidence = &analysis.Evidence{}
 		}
 	}
+	e.evidence.Adopt(r.Plan, time.Time{})
 }
 
 // sameStep says whether what is being asked for one plan may be used for another.

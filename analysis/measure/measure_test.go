@@ -390,7 +390,55 @@ func TestManyCallersAtOnce(t *testing.T) {
 	})
 }
 
-func TestSavedEvidenceOfOtherMetricsIsLeft(t *testing.T) {
+// A metric that is edited begins anew, whatever it said; one whose template is gone for a moment goes on.
+func TestAnEditIsOfOneMetric(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		since := time.Now()
+		subject := analysis.Subject{Namespace: "shop", Canary: "checkout", Attempt: 1, Since: since, Weight: 5}
+		follow := func(problems map[string]analysis.Problem, metrics ...v1beta1.Metric) []v1beta1.MetricStatus {
+			p := analysis.PlanFor(&v1beta1.Analysis{WarmUp: &metav1.Duration{}, Metrics: metrics}, subject)
+			p.Problems = problems
+			return w.Follow(key, measure.Release{Attempt: 1, Plan: p}).Metrics
+		}
+		answers := v1beta1.Metric{Name: "answers", Gateway: v1beta1.GatewayAnswers}
+		errors, strict := counted.Metrics[0], counted.Metrics[0]
+		strict.Tolerance = &v1beta1.Tolerance{Relative: "1%"}
+		lost := v1beta1.Metric{Name: "errors", Template: &v1beta1.TemplateReference{Name: "gone"}}
+		gone := map[string]analysis.Problem{"errors": {Reason: v1beta1.ReasonTemplateNotFound, Message: "it is gone"}}
+
+		follow(nil, errors, answers)
+		w.seconds(60, .05)
+		before := follow(nil, errors, answers)
+		if m := follow(gone, lost, answers)[0]; m.Verdict != v1beta1.VerdictUnknown || m.Message != "it is gone" {
+			t.Errorf("without its template: %+v", m)
+		}
+		w.seconds(10, .05)
+		follow(nil, errors, answers)
+		w.seconds(11, .05)
+		after := follow(nil, errors, answers)
+		if before[0].For <= 0 || after[0].For < before[0].For {
+			t.Errorf("before %+v\nafter its template was gone for a moment %+v", before[0], after[0])
+		}
+		if m := follow(nil, strict, answers)[0]; m.For != 0 || m.CanaryRequests != 405 {
+			t.Errorf("after an edit: %+v", m)
+		}
+		w.bad = 1
+		w.seconds(5, .05)
+		if len(w.fails) != 1 {
+			t.Fatalf("it failed %d times", len(w.fails))
+		}
+		errors.Threshold = &v1beta1.Threshold{Max: num("90%")}
+		if m := follow(nil, errors, answers)[0]; m.Verdict == v1beta1.VerdictFail {
+			t.Errorf("what the old question said goes on: %+v", m)
+		}
+		w.seconds(60, .05)
+		if len(w.fails) != 2 {
+			t.Errorf("it failed %d times", len(w.fails))
+		}
+	})
+}
+
+func TestSavedEvidenceIsOfTheMetricsThatAreStillThere(t *testing.T) {
 	var saved []byte
 	var since time.Time
 	play(t, measure.Options{}, func(w *world) {
@@ -400,7 +448,8 @@ func TestSavedEvidenceOfOtherMetricsIsLeft(t *testing.T) {
 		saved = w.Evidence(key)
 	})
 	edited := map[string]*v1beta1.Analysis{
-		"another kind under the old name": {Metrics: []v1beta1.Metric{{Name: "errors", Gateway: v1beta1.GatewayAnswers}}},
+		"another kind under the old name": {Metrics: []v1beta1.Metric{{Name: "errors", Gateway: v1beta1.GatewayLatency}}},
+		"another tolerance":               {Metrics: []v1beta1.Metric{{Name: "errors", Gateway: v1beta1.GatewayErrorRate, Tolerance: &v1beta1.Tolerance{Relative: "50%"}}}},
 		"another one before it":           {Metrics: []v1beta1.Metric{{Name: "answers", Gateway: v1beta1.GatewayAnswers}, counted.Metrics[0]}},
 		"none of the proxies":             asked,
 	}
@@ -409,14 +458,14 @@ func TestSavedEvidenceOfOtherMetricsIsLeft(t *testing.T) {
 			w.answer = func(context.Context, analysis.Query) analysis.Measurement { return analysis.Measurement{} }
 			p := analysis.PlanFor(spec, analysis.Subject{Namespace: "shop", Canary: "checkout", Attempt: 1, Since: since, Weight: 5})
 			v := w.Follow(key, measure.Release{Attempt: 1, Plan: p, Saved: saved})
-			if v.Metrics[0].CanaryRequests != 0 {
+			if kept := v.Metrics[len(v.Metrics)-1].For > 0; kept != (name == "another one before it") {
 				t.Errorf("%s: %+v", name, v)
 			}
 			if spec == asked {
 				return
 			}
 			w.seconds(10, .05)
-			if v := w.Follow(key, measure.Release{Attempt: 1, Plan: p}); v.Metrics[0].CanaryRequests == 0 {
+			if v := w.Follow(key, measure.Release{Attempt: 1, Plan: p}); v.Metrics[0].CanaryRequests == 0 && name != "another kind under the old name" {
 				t.Errorf("%s: nothing is counted: %+v", name, v)
 			}
 		})

@@ -17,6 +17,8 @@ type Mixture struct {
 	Waiting float64          `json:"waiting"`
 	Placed  [maxBets]float64 `json:"placed"`
 	Weight  float64          `json:"weight"`
+	// Start, where it is above 0, is what it begins with in place of 1: see Left.
+	Start float64 `json:"start,omitempty"`
 	// Crossed is true once the evidence reached its bound, and stays so.
 	Crossed bool `json:"crossed,omitempty"`
 }
@@ -49,7 +51,7 @@ func (b Bound) mostPerTick() float64 {
 // Evidence is the present value of the process: 1 at the start.
 func (m *Mixture) Evidence() float64 {
 	if !m.Begun {
-		return 1
+		return m.start()
 	}
 	sum := m.Waiting
 	for _, v := range m.Placed {
@@ -58,12 +60,37 @@ func (m *Mixture) Evidence() float64 {
 	return sum
 }
 
+func (m *Mixture) start() float64 {
+	if m.Start > 0 {
+		return m.Start
+	}
+	return 1
+}
+
+// Left is what the evidence of another question begins with that takes the place of this one, at most 1: what
+// was gained is lost, and what was lost stays so. Both together are then wrong no more often than one
+// alone, however often the question is changed, and with whatever in view.
+func (m *Mixture) Left() float64 { return min(m.Evidence(), 1) }
+
+// Scale multiplies the evidence by a factor above 0 and at most 1, for a bound that is
+// so much easier to reach from now on.
+func (m *Mixture) Scale(factor float64) {
+	if factor >= 1 {
+		return
+	}
+	m.Start = max(m.start()*factor, math.SmallestNonzeroFloat64)
+	m.Waiting *= factor
+	for j := range m.Placed {
+		m.Placed[j] *= factor
+	}
+}
+
 // step adds one tick: logs are the nats of the first n bets.
 func (m *Mixture) step(logs *[maxBets]float64, n int, weight, clump float64, b Bound) {
 	placed := placedLater
 	switch {
 	case !m.Begun:
-		m.Begun, m.Waiting, placed = true, 1, placedFirst
+		m.Begun, m.Waiting, placed = true, m.start(), placedFirst
 	case weight > m.Weight:
 		placed = placedOnRise
 	}

@@ -28,6 +28,9 @@ func (t *Trial) learnLatency(c *Config, h []sequential.Bucket) {
 	for i := range t.Metrics {
 		if e := &t.Metrics[i]; c.Metrics[i].Kind == Latency && len(e.Edges) == 0 {
 			e.Edges = c.Metrics[i].edges(t.Before)
+			for j := range e.Edges {
+				e.Edges[j].Worse.Mixture = e.Learning
+			}
 		}
 	}
 }

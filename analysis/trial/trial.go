@@ -32,7 +32,7 @@ const (
 	Answers Kind = "Answers"
 )
 
-// Config is what a release is held against. It does not change during a release.
+// Config is what a release is held against. When another one takes its place during a release, it is adopted.
 type Config struct {
 	// Alpha is the allowed chance of rolling back a tolerable version, over the whole
 	// release and all metrics. Beta is the allowed chance of a step calling a version
@@ -123,13 +123,16 @@ type Trial struct {
 // Evidence is what speaks against and for the canary by one metric.
 type Evidence struct {
 	Name string `json:"name"`
+	// Of is the question that it answers.
+	Of Metric `json:"of"`
 	// Worse is the evidence against it by counts of bad requests, Good that for it.
 	Worse *sequential.Regression `json:"worse,omitempty"`
 	Good  *sequential.Acceptance `json:"good,omitempty"`
 	// Difference says how large the excess is.
 	Difference *sequential.Excess `json:"difference,omitempty"`
-	// Edges are the places at which latencies are compared.
-	Edges []EdgeEvidence `json:"edges,omitempty"`
+	// Edges are the places at which latencies are compared. Their evidence begins like Learning, which has none.
+	Edges    []EdgeEvidence     `json:"edges,omitempty"`
+	Learning sequential.Mixture `json:"learning,omitzero"`
 	// Missing is the evidence that the canary does not answer.
 	Missing *sequential.Completions `json:"missing,omitempty"`
 }
@@ -203,43 +206,10 @@ func (t *Trial) Add(c *Config, k Tick) {
 	t.learnLatency(c, k.Stable.Latency)
 }
 
-// Fits tells whether this is evidence of a config's metrics, or of none yet. Nothing may be added to
-// a stored trial that does not fit, as after an edit of the metrics: what it has is of other questions.
-func (t *Trial) Fits(c *Config) bool {
-	if len(t.Metrics) != 0 && len(t.Metrics) != len(c.Metrics) {
-		return false
-	}
-	for i, e := range t.Metrics {
-		ok := e.Name == c.Metrics[i].Name
-		switch c.Metrics[i].Kind {
-		case Errors:
-			ok = ok && e.Worse != nil && e.Good != nil && e.Difference != nil
-		case Answers:
-			ok = ok && e.Missing != nil
-		case Latency:
-			ok = ok && e.Worse == nil && e.Missing == nil
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
-}
-
 // begin makes room for the evidence of the metrics.
 func (t *Trial) begin(c *Config) {
 	for i := len(t.Metrics); i < len(c.Metrics); i++ {
-		m := c.Metrics[i]
-		e := Evidence{Name: m.Name}
-		switch m.Kind {
-		case Errors:
-			e.Worse, e.Good, e.Difference = &sequential.Regression{}, &sequential.Acceptance{}, &sequential.Excess{}
-		case Latency:
-			e.Edges = m.edges(t.Before)
-		case Answers:
-			e.Missing = &sequential.Completions{}
-		}
-		t.Metrics = append(t.Metrics, e)
+		t.Metrics = append(t.Metrics, c.Metrics[i].evidence(t.Before))
 	}
 }
 
