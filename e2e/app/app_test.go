@@ -42,10 +42,12 @@ func TestParseOptions(t *testing.T) {
 			map[string]string{
 				"VERSION": "v2", "POD_NAME": "p", "HOSTNAME": "h", "PORT": "9000", "ERROR_RATE": "0.05", "LATENCY": "20ms",
 				"CRASH_AFTER": "1m", "START_DELAY": "1s", "READY_DELAY": "2s", "DRAIN_DELAY": "0s",
+				"WAITING": "2.5", "VERDICT": "Pass", "GATE_TOKEN": "sesame",
 			},
 			options{
 				Version: "v2", Pod: "p", Port: 9000, ErrorRate: 0.05, Latency: 20 * time.Millisecond,
 				CrashAfter: time.Minute, StartDelay: time.Second, ReadyDelay: 2 * time.Second,
+				Waiting: 2.5, Verdict: "Pass", GateToken: "sesame",
 			},
 			"",
 		},
@@ -53,6 +55,7 @@ func TestParseOptions(t *testing.T) {
 		{"a rate that is no number", map[string]string{"ERROR_RATE": "NaN"}, options{}, "write a share"},
 		{"a duration without unit", map[string]string{"LATENCY": "20"}, options{}, `LATENCY="20": write a duration such as`},
 		{"a negative duration", map[string]string{"CRASH_AFTER": "-1s"}, options{}, "write a duration"},
+		{"a report of no number", map[string]string{"WAITING": "many"}, options{}, `WAITING="many": write a number`},
 		{"a port that is none", map[string]string{"PORT": "http"}, options{}, "write a number from 1 to 65535"},
 	}
 	for _, tt := range tests {

@@ -34,6 +34,10 @@ type options struct {
 	// DrainDelay is how long the app goes on serving after SIGTERM, while proxies
 	// learn that it goes.
 	DrainDelay time.Duration
+	// Waiting is the number in its report.
+	Waiting float64
+	// Verdict is what it answers as a webhook, to those who have GateToken; without one to nobody.
+	Verdict, GateToken string
 }
 
 // parseOptions reads options from the environment. A value that cannot be read
@@ -53,6 +57,14 @@ func parseOptions(getenv func(string) string) (options, error) {
 		}
 		o.Port = port
 	}
+	if s := getenv("WAITING"); s != "" {
+		waiting, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return o, fmt.Errorf("WAITING=%q: write a number", s)
+		}
+		o.Waiting = waiting
+	}
+	o.Verdict, o.GateToken = getenv("VERDICT"), getenv("GATE_TOKEN")
 	if s := getenv("ERROR_RATE"); s != "" {
 		rate, err := parseRate(s)
 		if err != nil {
@@ -143,6 +155,8 @@ func newApp(o options, chance func() float64, sleep func(*http.Request, time.Dur
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "app_request_duration_seconds", Help: "Time to answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+			// The same as a native histogram, for those who scrape these.
+			NativeHistogramBucketFactor: 1.1,
 		}, []string{"version"}),
 	}
 	a.registry.MustRegister(a.requests, a.seconds)
@@ -164,6 +178,8 @@ func (a *app) routes() http.Handler {
 		}
 	})
 	mux.Handle("/metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /report", a.report)
+	mux.HandleFunc("POST /gate", a.gate)
 	mux.HandleFunc("/", a.serve)
 	return mux
 }

@@ -81,8 +81,8 @@ func (s *Space) DeployApp(ctx context.Context, a App) error {
 }
 
 // prometheusManifest scrapes every pod of the cluster that asks for it with the
-// annotations prometheus.io/scrape, port and path. %[1]s is the namespace and
-// %[2]s the image.
+// annotations prometheus.io/scrape, port and path. %[1]s is the namespace, %[2]s
+// the image and %[3]q a name for what stands in prometheus.yml.
 const prometheusManifest = `apiVersion: v1
 kind: ServiceAccount
 metadata: {name: prometheus}
@@ -103,7 +103,13 @@ kind: ConfigMap
 metadata: {name: prometheus}
 data:
   prometheus.yml: |
-    global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+    global:
+      scrape_interval: 1s
+      scrape_timeout: 1s
+      evaluation_interval: 1s
+      # Histograms of both kinds, where an app has both.
+      scrape_native_histograms: true
+      always_scrape_classic_histograms: true
     scrape_configs:
     - job_name: pods
       kubernetes_sd_configs: [{role: pod}]
@@ -124,7 +130,7 @@ spec:
   replicas: 1
   selector: {matchLabels: {app: prometheus}}
   template:
-    metadata: {labels: {app: prometheus}}
+    metadata: {labels: {app: prometheus}, annotations: {config: %[3]q}} # a new one is read by a new pod
     spec:
       serviceAccountName: prometheus
       containers:
@@ -161,7 +167,7 @@ func (s *Space) InstallPrometheus(ctx context.Context) (address string, err erro
 	if err != nil {
 		return "", err
 	}
-	if err := s.Apply(ctx, fmt.Sprintf(prometheusManifest, s.Name, image)); err != nil {
+	if err := s.Apply(ctx, fmt.Sprintf(prometheusManifest, s.Name, image, "native histograms")); err != nil {
 		return "", err
 	}
 	return "http://prometheus." + s.Name + ".svc:9090", s.WaitRolledOut(ctx, "prometheus", 2*time.Minute)
