@@ -36,6 +36,7 @@ func newPace() *pace {
 func (p *pace) published(gateway types.NamespacedName, version uint64, now time.Time) {
 	// So that the rate of a counter's first increase is not lost.
 	p.refused.WithLabelValues(gateway.Namespace, gateway.Name)
+	p.diverted.seconds.WithLabelValues(gateway.Namespace, gateway.Name)
 	p.acknowledged.begin(gateway, version, now)
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/apimachinery/pkg/types"
 
 	"headgate.dev/headgate/dataplane/graph"
 	"headgate.dev/headgate/dataplane/internal/graphtest"
@@ -131,7 +132,9 @@ func TestEveryPanelShowsSomething(t *testing.T) {
 	r.Server.PublishEndpoints(codes, Endpoints(codes, newCodesBackend(t)))
 	grpc := graphtest.Route("calls", nil, graphtest.Rule("/", &graph.Backend{Cluster: codes, Weight: 1, Valid: true}))
 	grpc.Kind = graph.KindGRPCRoute
+	canary, stable := types.NamespacedName{Namespace: "shop", Name: "web-canary"}, types.NamespacedName{Namespace: "shop", Name: "web"}
 	web := graphtest.Route("web.v2", []string{"example.com"}, graphtest.Rule("/", graphtest.Backend("web", 1), graphtest.Backend("web-canary", 1)))
+	web.Running = true
 	build := func() *graph.Graph {
 		return graphtest.Graph(graphtest.HTTP("http", port, "", web), graphtest.HTTP("calls", calls, "", grpc),
 			graphtest.HTTPS("https", secure, "", certificate(t, "web", 1, "example.com"), web))
@@ -172,6 +175,8 @@ func TestEveryPanelShowsSomething(t *testing.T) {
 		bound := time.Duration(delay) * time.Minute // each publication is another
 		web.Rules[0].RequestTimeout = &bound
 		publish()
+		r.Server.Divert(canary, stable)
+		r.Server.Restore(canary)
 		release()
 		time.Sleep(300 * time.Millisecond)
 		var empty []query
