@@ -71,6 +71,10 @@ type Use struct {
 	Limit int64
 	// Trusted addresses come from whoever installed Headgate: they may lead anywhere.
 	Trusted bool
+	// Fresh gives each request a connection of its own. One that is kept stays with the pod that it
+	// was opened to: after a release the name of the canary's Service means other pods, and
+	// those of the release before would answer for them.
+	Fresh bool
 }
 
 // Timeout is the time-out of one request.
@@ -95,7 +99,7 @@ func (p *Pool) Client(ctx context.Context, namespace string, c v1beta1.Connectio
 	}
 	return &http.Client{
 		Transport: &carrier{
-			transport: p.transport(settings, key, use.Trusted), headers: headers, limit: use.Limit,
+			transport: p.transport(settings, key, use), headers: headers, limit: use.Limit,
 			guarded: !use.Trusted && !p.o.Local,
 		},
 		CheckRedirect: sameHost,
@@ -105,9 +109,9 @@ func (p *Pool) Client(ctx context.Context, namespace string, c v1beta1.Connectio
 // maxTransports bounds how many different sets of certificates keep their connections.
 const maxTransports = 64
 
-func (p *Pool) transport(settings *tls.Config, key []byte, trusted bool) *http.Transport {
-	guarded := !trusted && !p.o.Local
-	sum := sha256.Sum256(fmt.Appendf(key, "|%t", guarded))
+func (p *Pool) transport(settings *tls.Config, key []byte, use Use) *http.Transport {
+	guarded := !use.Trusted && !p.o.Local
+	sum := sha256.Sum256(fmt.Appendf(key, "|%t|%t", guarded, use.Fresh))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if t := p.transports[sum]; t != nil {
@@ -127,6 +131,7 @@ func (p *Pool) transport(settings *tls.Config, key []byte, trusted bool) *http.T
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext, t.TLSClientConfig = dialer.DialContext, settings
 	t.MaxIdleConnsPerHost, t.MaxResponseHeaderBytes = 4, 64<<10
+	t.DisableKeepAlives = use.Fresh
 	p.transports[sum] = t
 	return t
 }

@@ -23,10 +23,10 @@ type Request struct {
 	Body string
 }
 
-// Exchange asks once, within the connection's time-out, and gives the answer's body. Of an answer that is
+// Exchange asks once, on a connection of its own, within the connection's time-out, and gives the answer's body. Of an answer that is
 // not a 2xx the problem says the status, and nothing of what it contains.
 func (p *Pool) Exchange(ctx context.Context, namespace string, c v1beta1.Connection, r Request) ([]byte, *analysis.Problem) {
-	client, trouble := p.Client(ctx, namespace, c, Use{Limit: maxBody})
+	client, trouble := p.Client(ctx, namespace, c, Use{Limit: maxBody, Fresh: true})
 	if trouble != nil {
 		return nil, trouble
 	}
