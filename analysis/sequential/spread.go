@@ -76,29 +76,81 @@ type Placebo struct {
 	Pods []PlaceboPod `json:"pods"`
 }
 
-// PlaceboPod is the test of one pod.
+// PlaceboPod is the test of one place among the pods: when a pod goes, another may take its place, and the test
+// goes on with that one, as the release's own does with the pods of the canary.
 type PlaceboPod struct {
+	// Name is that of the pod that has the place now.
 	Name string     `json:"name"`
 	Test Regression `json:"test"`
-	// Counts is filled in by the caller before each Update.
-	Counts Counts `json:"-"`
+	// Idle is how many requests the other pods answered since this one answered any.
+	Idle float64 `json:"idle,omitempty"`
+	// Counts are those of the tick that Update adds; the caller begins them anew.
+	Counts Counts `json:"counts,omitzero"`
 }
 
-// Update adds a tick and gives the first pod that ever crossed, in the order of
-// the list, or "". It needs at least two pods.
+// idlePerPod is how many requests for each of the pods it takes to take one for gone that answers none: an equal
+// one answers none of so many with a probability of e^-20.
+const idlePerPod = 20
+
+func (p *Placebo) gone(i int) bool { return p.Pods[i].Idle > idlePerPod*float64(len(p.Pods)) }
+
+// Seat adds to the counts of a tick what a pod did in it. A pod without a place takes that of a pod that is gone, or a
+// new one while there are fewer than most. Pods that answered nothing need not be named.
+func (p *Placebo) Seat(name string, c Counts, most int) {
+	free := -1
+	for i := range p.Pods {
+		if p.Pods[i].Name == name {
+			p.Pods[i].Counts.N, p.Pods[i].Counts.X = p.Pods[i].Counts.N+c.N, p.Pods[i].Counts.X+c.X
+			return
+		}
+		if free < 0 && p.gone(i) {
+			free = i
+		}
+	}
+	switch {
+	case free >= 0:
+		p.Pods[free].Name, p.Pods[free].Idle, p.Pods[free].Counts = name, 0, c
+	case len(p.Pods) < most:
+		p.Pods = append(p.Pods, PlaceboPod{Name: name, Counts: c})
+	}
+}
+
+// Waiting tells whether a tick has too few requests yet to show how they were really dealt to the pods. Ticks may be
+// of any length; nobody knows which part of the requests a pod should have got while pods come and go.
+func (p *Placebo) Waiting() bool {
+	n := 0.0
+	for i := range p.Pods {
+		n += p.Pods[i].Counts.N
+	}
+	return n <= busy*float64(len(p.Pods))
+}
+
+// Update adds a tick and gives the first pod that ever crossed, in the order of the list, or "". It needs at least
+// two pods.
 func (p *Placebo) Update(c *RegressionTest, clump float64) string {
 	var all Counts
+	pods := 0
 	for i := range p.Pods {
-		all.N, all.X = all.N+p.Pods[i].Counts.N, all.X+p.Pods[i].Counts.X
+		pod := &p.Pods[i]
+		all.N, all.X = all.N+pod.Counts.N, all.X+pod.Counts.X
+		if pod.Counts.N > 0 {
+			pod.Idle = 0
+		}
+		if !p.gone(i) {
+			pods++
+		}
 	}
 	crossed := ""
 	for i := range p.Pods {
 		pod := &p.Pods[i]
-		t := Tick{Canary: pod.Counts, Stable: Counts{N: all.N - pod.Counts.N, X: all.X - pod.Counts.X}}
-		if len(p.Pods) > 1 {
-			t.Weight = 1 / float64(len(p.Pods))
+		if pod.Counts.N <= 0 {
+			pod.Idle += all.N
 		}
-		if pod.Test.Update(c, t, clump) && crossed == "" {
+		if pods > 1 && !p.gone(i) {
+			t := Tick{Canary: pod.Counts, Stable: Counts{N: all.N - pod.Counts.N, X: all.X - pod.Counts.X}, Weight: 1 / float64(pods)}
+			pod.Test.Update(c, t, clump)
+		}
+		if pod.Test.Crossed && crossed == "" {
 			crossed = pod.Name
 		}
 	}

@@ -14,7 +14,7 @@ import (
 const blockTicks = 10
 
 // maxPods bounds how many pods of stable are looked at one by one, so that a trial
-// stays small however large the Deployment is. The first in the alphabet are taken.
+// stays small however large the Deployment is. Those that answered first are taken.
 const maxPods = 20
 
 // Clumping learns how many bad requests come together: from how much pods differ where
@@ -59,29 +59,26 @@ func (c *Clumping) add(all sequential.Counts, pods []Pod) {
 	c.Ticks, c.All, c.Pods = 0, sequential.Counts{}, c.Pods[:0]
 }
 
-// addPods runs the test of errors on pods of stable, where nothing changed. A pod
+// addPods runs the test of errors on pods of stable, where nothing changed, whichever these are. A pod
 // that crosses before the canary does shows that requests of one pod fail together here.
 func (t *Trial) addPods(c *Config, k Tick, clump float64) {
 	i := slices.IndexFunc(c.Metrics, func(m Metric) bool { return m.Kind == Errors && m.Limit == 0 })
-	if i < 0 || len(k.StablePods) < 2 || k.Weight >= 1 {
+	if i < 0 || len(k.StablePods) == 0 || k.Weight >= 1 {
 		return
 	}
 	m := &c.Metrics[i]
-	if len(t.Placebo.Pods) == 0 {
-		for _, p := range k.StablePods[:min(len(k.StablePods), maxPods)] {
-			t.Placebo.Pods = append(t.Placebo.Pods, sequential.PlaceboPod{Name: p.Name})
+	for _, p := range k.StablePods {
+		if (sequential.Tick{Stable: p.Requests}).Usable() {
+			t.Placebo.Seat(p.Name, p.Requests, maxPods)
 		}
 	}
-	for j := range t.Placebo.Pods {
-		pod := &t.Placebo.Pods[j]
-		pod.Counts = sequential.Counts{}
-		for _, p := range k.StablePods {
-			if p.Name == pod.Name {
-				pod.Counts = p.Requests
-			}
-		}
+	if t.Placebo.Waiting() {
+		return
 	}
 	crossed := t.Placebo.Update(&sequential.RegressionTest{Bound: c.bound(m), Tolerance: m.Tolerance}, clump)
+	for j := range t.Placebo.Pods {
+		t.Placebo.Pods[j].Counts = sequential.Counts{}
+	}
 	if crossed != "" && t.Odd == "" && !t.Metrics[i].Worse.Crossed {
 		t.Odd = crossed
 	}
