@@ -58,8 +58,11 @@ type Subject struct {
 	// Gateways are those that the routes of the release belong to: their proxies count, and no others.
 	Gateways []types.NamespacedName
 	// Since is when the gateway confirmed the present weight: what was counted before says
-	// nothing of this step. Zero while no weight is confirmed.
+	// nothing of this step. Zero while no weight is confirmed, or the routes do not carry it.
 	Since time.Time
+	// Resumed is when the same weight was confirmed again, after routes that somebody else wrote did not carry it
+	// for a while: what was counted in between says nothing of it either. Zero where that did not happen.
+	Resumed time.Time
 	// Weight is the canary's confirmed share of the traffic in percent.
 	Weight int32
 	// Mixed is true when requests reach the versions by other ways than by Weight too, or

@@ -78,7 +78,8 @@ func next(p Plan, m v1beta1.Metric, e *Evidence, now time.Time) (Query, time.Tim
 	if old := e.Series[m.Name]; old != nil {
 		since = later(since, old.From)
 	}
-	at, wait := since.Add(lag), min(interval, firstLook)
+	begin := later(since, p.Subject.Resumed)
+	at, wait := begin.Add(lag), min(interval, firstLook)
 	if s.Failed != nil {
 		at = later(at, s.Failed.Asked.Add(wait))
 	}
@@ -90,12 +91,12 @@ func next(p Plan, m v1beta1.Metric, e *Evidence, now time.Time) (Query, time.Tim
 		}
 		return q, at, true
 	}
-	q.From = since
+	q.From = begin
 	if m.InitialDelay != nil {
-		q.From = since.Add(m.InitialDelay.Duration)
+		q.From = later(begin, since.Add(m.InitialDelay.Duration))
 	}
 	if s.Last != nil {
-		q.From, wait = s.Last.To, interval
+		q.From, wait = later(s.Last.To, begin), interval
 	}
 	q.To = now.Add(-lag).Truncate(time.Millisecond) // Prometheus counts time in milliseconds
 	switch q.Kind {
@@ -110,7 +111,7 @@ func next(p Plan, m v1beta1.Metric, e *Evidence, now time.Time) (Query, time.Tim
 		return q, later(at, q.From.Add(wait)), true
 	case KindScalar:
 		at = later(at, q.From.Add(wait+lag))
-		q.From = later(since, q.To.Add(-maxWindow))
+		q.From = later(begin, q.To.Add(-maxWindow))
 		return q, at, true
 	}
 	q.From = later(q.From, now.Add(-reach))

@@ -191,3 +191,25 @@ func TestWhatTheProxiesReportIsNotAskedFor(t *testing.T) {
 		t.Errorf("due: %+v", due)
 	}
 }
+
+// After the routes did not carry the weight for a while, no question is about that time.
+func TestWhatIsDueAfterAnInterruption(t *testing.T) {
+	for name, p := range map[string]analysis.Plan{
+		"counts": counters(10),
+		"a number": analysis.PlanFor(&v1beta1.Analysis{Metrics: []v1beta1.Metric{{
+			Name: "errors", Prometheus: &v1beta1.PrometheusSource{Query: "x"}, Threshold: &v1beta1.Threshold{Max: &v1beta1.Amount{Type: 1, StrVal: "10"}},
+		}}}, subject(10)),
+	} {
+		last := answer(0, 10*time.Second)
+		last.Kind = analysis.KindOf(p.Metrics[0])
+		e := evidence(p, last)
+		p.Subject.Resumed = at(2 * time.Minute)
+		if got := analysis.Due(p, e, at(2*time.Minute+5*time.Second)); len(got) != 0 {
+			t.Errorf("%s: asked before there is anything to ask for: %v", name, spans(got))
+		}
+		got := spans(analysis.Due(p, e, at(4*time.Minute)))
+		if want := []span{{2 * time.Minute, 4*time.Minute - 2*time.Second}}; !cmp.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}

@@ -38,6 +38,8 @@ type entry struct {
 	// past is what is known of stable: the older of two halves is what a release begins with.
 	past    [2]*analysis.Evidence
 	swapped time.Time
+	// from is when counting began, or went on, last: what came before may be of any weight.
+	from time.Time
 	// tap listens to the versions and Gateways of tapped.
 	tap    Tap
 	tapped analysis.Subject
@@ -73,6 +75,9 @@ func (e *entry) follow(r Release) analysis.Verdict {
 	anew := another || edited
 	before := e.plan
 	e.plan = r.Plan
+	if before.Subject.Since.IsZero() {
+		e.from = now
+	}
 	if e.broken && !anew {
 		return e.told
 	}
@@ -241,7 +246,7 @@ func (e *entry) judged(now time.Time) (again time.Duration, news, fails bool) {
 		again = wait
 	default:
 		e.looked, e.came = now, false
-		e.evidence.Read(e.plan, e.tap.Take(e.plan.Subject.Since), now)
+		e.evidence.Read(e.plan, e.tap.Take(e.began()), now)
 	}
 	for _, q := range analysis.Due(e.plan, e.evidence, now) {
 		e.evidence.Pending = append(e.evidence.Pending, q.Metric.Name)
@@ -249,6 +254,17 @@ func (e *entry) judged(now time.Time) (again time.Duration, news, fails bool) {
 	}
 	news, fails = e.judge(now)
 	return again, news, fails
+}
+
+// began is where the intervals that count begin.
+func (e *entry) began() time.Time {
+	begin := e.plan.Subject.Since
+	for _, later := range []time.Time{e.plan.Subject.Resumed, e.from} {
+		if later.After(begin) {
+			begin = later
+		}
+	}
+	return begin
 }
 
 // learn adds what stable does while nothing is judged.

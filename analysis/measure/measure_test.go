@@ -220,6 +220,27 @@ func TestWhatIsCountedBeforeAConfirmedWeightDoesNotCount(t *testing.T) {
 	})
 }
 
+// A step goes on where somebody took the canary out of the routes for a while: what was
+// reported meanwhile does not count, and what was known before is kept.
+func TestAStepThatWasHeldGoesOnWithoutWhatWasReportedMeanwhile(t *testing.T) {
+	play(t, measure.Options{}, func(w *world) {
+		since := time.Now()
+		w.follow(counted, 1, 5, since)
+		w.seconds(10, .05)
+		w.follow(counted, 1, 5, time.Time{})
+		w.bad = 1
+		w.seconds(35, .05)
+		time.Sleep(300 * time.Millisecond)
+		w.follow(counted, 1, 5, since)
+		w.bad = 0
+		w.seconds(12, .05)
+		v := w.follow(counted, 1, 5, since)
+		if m := v.Metrics[0]; len(w.fails) != 0 || m.CanaryBad != 0 || m.CanaryRequests < 90 || m.CanaryRequests > 115 {
+			t.Errorf("failed %v: %+v", w.fails, v)
+		}
+	})
+}
+
 func TestStableIsLearnedBeforeARelease(t *testing.T) {
 	for _, rest := range []time.Duration{5 * time.Minute, 50 * time.Minute, 3 * time.Hour} {
 		play(t, measure.Options{}, func(w *world) {

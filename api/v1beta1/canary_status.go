@@ -95,6 +95,10 @@ type ReleaseProgress struct {
 	// start of the step's clock and of its samples.
 	// +optional
 	ConfirmedAt *metav1.MicroTime `json:"confirmedAt,omitempty"`
+	// OffRoute is when the routes did not carry the current step's weight, though it was confirmed:
+	// somebody else wrote them. Absent where that did not happen.
+	// +optional
+	OffRoute *OffRoute `json:"offRoute,omitempty"`
 	// ReadyDeadline is when canary pods that are not ready end the release.
 	// +optional
 	ReadyDeadline *metav1.Time `json:"readyDeadline,omitempty"`
@@ -142,6 +146,22 @@ type ReleaseProgress struct {
 	Journal []JournalEntry `json:"journal,omitempty"`
 	// Told is how many entries the journal had in all.
 	Told int64 `json:"told,omitempty"`
+}
+
+// OffRoute is when the routes did not carry the weight that was confirmed. Nothing is counted then, and
+// the step's clock stands still.
+type OffRoute struct {
+	// Since is from when on they do not carry it; absent once they do again and the gateway
+	// confirmed that.
+	// +optional
+	Since *metav1.MicroTime `json:"since,omitempty"`
+	// Until is when the gateway confirmed it again, the last time: what is measured of this step counts
+	// from there on.
+	// +optional
+	Until *metav1.MicroTime `json:"until,omitempty"`
+	// Lost is for how long they did not carry it in all: the step lasts so much longer.
+	// +optional
+	Lost metav1.Duration `json:"lost,omitempty"`
 }
 
 // PromotionStage orders the hand-over of a release. Each stage is entered only

@@ -281,7 +281,10 @@ func plan(w *world, spec *v1beta1.Analysis, gateways []types.NamespacedName, spl
 		subject.Attempt, subject.Step = release.Attempt, release.StepIndex+1
 		subject.StableVersion = version(w.service.Name, release.Stable)
 		subject.CanaryVersion = version(twinName(w.service.Name), release.Revision)
-		if rollout.Measuring(c) {
+		if off := release.OffRoute; off != nil && off.Until != nil {
+			subject.Resumed = off.Until.Time
+		}
+		if rollout.Counting(c, w.seen) {
 			subject.Since = release.ConfirmedAt.Time
 		}
 	}

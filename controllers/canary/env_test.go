@@ -5,6 +5,7 @@ package canary
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -356,6 +357,8 @@ type verdicts struct {
 	mu      sync.Mutex
 	bad     map[int64]bool // attempt
 	silent  bool
+	asked   analysis.Plan                // the newest of a release
+	known   map[int64]*analysis.Evidence // by attempt
 	answers chan types.NamespacedName
 	// evidence is what it knows, saved what it was given by attempt.
 	evidence string
@@ -374,10 +377,17 @@ func (v *verdicts) Follow(_ types.NamespacedName, r measure.Release) analysis.Ve
 	if r.Saved != nil {
 		v.saved = append(v.saved, string(r.Saved))
 	}
+	if r.Attempt > 0 {
+		v.asked = r.Plan
+	}
 	now, since := time.Now(), r.Plan.Subject.Since
+	if since.IsZero() { // what is known stays
+		return analysis.Judge(r.Plan, cmp.Or(v.known[r.Attempt], &analysis.Evidence{}), now)
+	}
 	e := &analysis.Evidence{}
 	e.Begin(r.Plan)
-	if v.silent || since.IsZero() {
+	v.known[r.Attempt] = e
+	if v.silent {
 		return analysis.Judge(r.Plan, e, now)
 	}
 	for _, m := range r.Plan.Metrics {
@@ -418,7 +428,7 @@ func newEnv(t *testing.T) *env {
 	}
 	e := &env{
 		T: t, ctx: t.Context(), namespace: fmt.Sprintf("shop-%d", namespaces.Add(1)),
-		verdicts: &verdicts{bad: map[int64]bool{}, answers: make(chan types.NamespacedName, 100)},
+		verdicts: &verdicts{bad: map[int64]bool{}, known: map[int64]*analysis.Evidence{}, answers: make(chan types.NamespacedName, 100)},
 	}
 	e.roads = &roads{env: e, away: map[string]string{}}
 	e.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: e.namespace}})

@@ -21,7 +21,8 @@
 //	     │                 Scaling ▶ Service ▶ Routes ▶ HandOver ▶ Cleanup ─────┤
 //	     │                                   ╎           └▶ Native ──▲          │
 //	     │   Starting, Stepping and Promoting up to Routes:                     │
-//	     │   fault, failed metric, abort, deadline, newer template, revert      │
+//	     │   fault, failed metric, abort, deadline, newer template, revert;     │
+//	     │   a failed metric until the pods change hands in HandOver            │
 //	     │                                           ▼                          │
 //	     │                                      RollingBack ── newer template ─▶ Starting
 //	     │                                           │ no proxy sends to the    │
@@ -62,6 +63,8 @@
 //	    user's is as the user wrote it (label aside).
 //	I9  At rest there is nothing to do and nothing to wait for.
 //	I10 No status and no observation makes it panic.
+//	I11 What is measured counts only while the proxies serve the status's weight.
+//	I12 A failed verdict that is there before the pods change hands takes the traffic back.
 //
 // # When a Canary is deleted
 //

@@ -15,13 +15,21 @@ import (
 	"headgate.dev/headgate/api/v1beta1"
 )
 
-// Measuring is true while the analysis has something to measure: a confirmed
-// weight that is not on its way out, and at 0 a Job or a webhook.
+// Measuring is true while a verdict counts: at a confirmed weight that is not on its way out, until the
+// old version is given up, and at 0 with a Job or a webhook.
 func Measuring(c *v1beta1.Canary) bool {
 	s := c.Status
-	return s.Phase == v1beta1.PhaseStepping && s.Release != nil && s.Release.ConfirmedAt != nil && !disabled(c.Spec) &&
-		(s.Weight > 0 || judgedWithoutTraffic(c.Spec))
+	open := s.Release != nil && (s.Phase == v1beta1.PhaseStepping || s.Phase == v1beta1.PhasePromoting && !givenUp(s.Release.Promotion))
+	return open && s.Release.ConfirmedAt != nil && !disabled(c.Spec) && (s.Weight > 0 || judgedWithoutTraffic(c.Spec))
 }
+
+// Counting is true while what is measured is of the confirmed weight: the routes carry it, and it was
+// confirmed again if they did not for a while.
+func Counting(c *v1beta1.Canary, seen Observation) bool {
+	return Measuring(c) && !offRoute(c.Status.Release) && seen.carried(c.Status.Weight)
+}
+
+func offRoute(r *v1beta1.ReleaseProgress) bool { return r.OffRoute != nil && r.OffRoute.Since != nil }
 
 // judgedWithoutTraffic says whether a metric may judge a canary that no request reaches. What
 // a template will turn out to be is not known here.
@@ -43,6 +51,7 @@ func (p *pass) step() {
 	}
 	p.followSpec()
 	step := p.current()
+	p.onRoute()
 	complete := p.prepare(max(step.Weight, p.status.Weight))
 	p.repair()
 	switch {
@@ -69,6 +78,34 @@ func (p *pass) repair() {
 	}
 }
 
+// onRoute notes whether the routes carry the weight that was confirmed. While they do not, requests do not reach
+// the canary as the analysis takes for granted, whatever becomes of the repair.
+func (p *pass) onRoute() {
+	r := p.release
+	if r.ConfirmedAt == nil {
+		return
+	}
+	if r.OffRoute == nil {
+		r.OffRoute = &v1beta1.OffRoute{}
+	}
+	off := r.OffRoute
+	switch {
+	case !p.seen.carried(p.status.Weight):
+		if off.Since == nil {
+			off.Since = p.micro(p.now)
+		}
+	case off.Since != nil:
+		if ok, _ := p.confirmed(); ok {
+			off.Lost.Duration += max(p.now.Sub(off.Since.Time), 0)
+			off.Since, off.Until = nil, p.micro(p.now)
+			r.UnknownSince = nil
+		}
+	}
+	if *off == (v1beta1.OffRoute{}) {
+		r.OffRoute = nil
+	}
+}
+
 // advance raises the weight once the pods for it are there.
 func (p *pass) advance(step v1beta1.Step) {
 	p.judged()
@@ -86,7 +123,7 @@ func (p *pass) advance(step v1beta1.Step) {
 func (p *pass) raise(step v1beta1.Step) {
 	r := p.release
 	p.status.Weight = step.Weight
-	r.ConfirmedAt, r.ReadyDeadline, r.UnknownSince = nil, nil, nil
+	r.ConfirmedAt, r.OffRoute, r.ReadyDeadline, r.UnknownSince = nil, nil, nil, nil
 	r.Metrics = nil
 	r.Needed = 0
 	if step.Weight > 0 {
@@ -130,6 +167,7 @@ func (p *pass) watch(step v1beta1.Step) {
 			return
 		}
 	} else {
+		p.working(v1beta1.ReasonRouteRepaired, fmt.Sprintf("Staying at %d %%: %s", p.status.Weight, p.notCounted()))
 		return
 	}
 	if p.stopped() {
@@ -140,6 +178,9 @@ func (p *pass) watch(step v1beta1.Step) {
 		rest = step.Bake
 	}
 	end := r.ConfirmedAt.Add(durationOr(rest, 0))
+	if r.OffRoute != nil {
+		end = end.Add(r.OffRoute.Lost.Duration)
+	}
 	if p.now.Before(end) && !r.Expedited {
 		p.working(v1beta1.ReasonHolding, fmt.Sprintf("Watching %d %% until %s.", step.Weight, end.UTC().Format("15:04:05 MST")))
 		p.until(end)
@@ -232,6 +273,8 @@ func (p *pass) judged() v1beta1.VerdictResult {
 		return v1beta1.VerdictPass
 	case p.status.Weight == 0 && (p.release.ConfirmedAt == nil || !judgedWithoutTraffic(p.in.Canary.Spec)):
 		return v1beta1.VerdictPass // a step without traffic has nothing to judge
+	case offRoute(p.release) && v.Result != v1beta1.VerdictFail:
+		v = analysis.Verdict{Result: v1beta1.VerdictUnknown, Reason: v1beta1.ReasonRouteRepaired, Why: p.notCounted(), Metrics: p.release.Metrics}
 	case v.Result == "":
 		v.Result, v.Reason, v.Why = v1beta1.VerdictUnknown, v1beta1.ReasonNoMeasurementYet, "Nothing was measured yet."
 	}
@@ -258,6 +301,11 @@ func (p *pass) judged() v1beta1.VerdictResult {
 			v.Reason, fmt.Sprintf("No verdict at %d %% yet: %s", p.status.Weight, v.Why))
 	}
 	return v.Result
+}
+
+// notCounted is why a step does not go on while the routes do not carry its weight.
+func (p *pass) notCounted() string {
+	return fmt.Sprintf("somebody changed a route, and the canary is being put back at %d %%; nothing is counted, and the step's time stands still, until the gateway serves that again.", p.status.Weight)
 }
 
 // stopped says whether a person, or the calendar, stopped the release where it
@@ -333,9 +381,11 @@ func (p *pass) interrupted() bool {
 	return false
 }
 
-// failing is true with a failed verdict on a confirmed weight.
+// failing is true with a failed verdict on a confirmed weight, as long as there is a way back.
 func (p *pass) failing() bool {
-	return p.status.Phase == v1beta1.PhaseStepping && p.release.ConfirmedAt != nil && p.seen.Verdict.Result == v1beta1.VerdictFail
+	r := p.release
+	there := p.status.Phase == v1beta1.PhaseStepping || p.status.Phase == v1beta1.PhasePromoting && !givenUp(r.Promotion)
+	return there && r.ConfirmedAt != nil && p.seen.Verdict.Result == v1beta1.VerdictFail
 }
 
 // fault says what is wrong with canary pods that have traffic. A scale-up is no

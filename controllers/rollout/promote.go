@@ -19,12 +19,21 @@ func handedOver(s v1beta1.PromotionStage) bool {
 	return false
 }
 
+// givenUp is true for the stages in which a failed verdict comes too late. In HandOver itself it does not before
+// the pods are the Deployment's, or after they were taken back.
+func givenUp(s v1beta1.PromotionStage) bool {
+	return s == v1beta1.PromotionNative || s == v1beta1.PromotionCleanup
+}
+
 // promote hands the new version, which has all traffic, to the Deployment. Until
 // the stage HandOver the stable pods can take everything back.
 func (p *pass) promote() {
 	stage := p.release.Promotion
 	if !handedOver(stage) && p.interrupted() {
 		return
+	}
+	if stage != v1beta1.PromotionRoutes && !handedOver(stage) {
+		p.onRoute()
 	}
 	switch stage {
 	case v1beta1.PromotionService:
@@ -178,6 +187,9 @@ func (p *pass) handOver() {
 		p.overtaken(*rs)
 		return
 	}
+	if p.rejectedLate(*rs) {
+		return
+	}
 	p.keepOnCanary()
 	if !p.saturated() {
 		return
@@ -199,6 +211,17 @@ func (p *pass) handOver() {
 		p.working(v1beta1.ReasonPromoting, "Waiting for the Deployment to take the pods over.")
 		p.until(r.StageSince.Add(adoption))
 	}
+}
+
+// rejectedLate takes the traffic back on a failed verdict that came when the routes were given back already:
+// as long as the pods are the Canary's, the stable ones are complete.
+func (p *pass) rejectedLate(rs ReplicaSet) bool {
+	stable := p.seen.find(p.release.Stable)
+	if rs.Owner == OwnerTarget || !p.failing() || stable == nil || stable.Owner != OwnerTarget || stable.Available < p.seen.Target.Replicas {
+		return false
+	}
+	p.judged()
+	return p.close(v1beta1.OutcomeRolledBack, v1beta1.ReasonMetricFailed, fmt.Sprintf("While the new version was handed over: %s", p.seen.Verdict.Why))
 }
 
 // keepOnCanary keeps the Service on the new version while the old one goes.
@@ -313,7 +336,7 @@ func (p *pass) cleanUp() {
 	r.Outcome, r.Reason = v1beta1.OutcomeSucceeded, v1beta1.ReasonPromoted
 	r.Message = fmt.Sprintf("Version %s serves all traffic.", r.Revision)
 	r.FinishedAt = p.second(p.now)
-	r.ReadyDeadline, r.ConfirmedAt = nil, nil
+	r.ReadyDeadline, r.ConfirmedAt, r.OffRoute = nil, nil, nil
 	p.ended()
 	p.tell(v1beta1.ReasonPromoted, "Version %s serves all traffic; every object is as it was written.", r.Revision)
 	now := p.seen.serving()

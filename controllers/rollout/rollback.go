@@ -25,7 +25,7 @@ func (p *pass) close(outcome v1beta1.Outcome, reason, message string) bool {
 		r.KeepUntil = p.second(p.now.Add(durationOr(p.in.Canary.Spec.KeepFailed, defaultKeepFailed)))
 	}
 	p.status.Weight = 0
-	r.ConfirmedAt, r.SettleUntil, r.ReadyDeadline, r.UnknownSince = nil, nil, nil, nil
+	r.ConfirmedAt, r.OffRoute, r.SettleUntil, r.ReadyDeadline, r.UnknownSince = nil, nil, nil, nil, nil
 	r.Needed, r.Promotion = 0, ""
 	r.Approved, r.Expedited, r.Paused = false, false, false
 	p.enter(v1beta1.PhaseRollingBack)

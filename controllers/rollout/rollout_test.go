@@ -24,18 +24,22 @@ func TestInvariants(t *testing.T) {
 	if testing.Short() {
 		seeds = 150
 	}
-	ends := map[string]int{}
+	ends, counts := map[string]int{}, 0
 	for seed := range seeds {
 		h := &harness{t: t, seed: seed, world: newWorld(seed)}
 		h.run()
 		if t.Failed() {
 			t.Fatalf("seed %d, last events:\n%s", seed, strings.Join(h.world.log[max(0, len(h.world.log)-40):], "\n"))
 		}
+		counts += h.counts
 		for end, n := range h.ends {
 			ends[end] += n
 		}
 	}
 	t.Log("releases by outcome:", ends)
+	if counts == 0 {
+		t.Error("nothing is ever counted")
+	}
 	for _, o := range []v1beta1.Outcome{
 		v1beta1.OutcomeSucceeded, v1beta1.OutcomeRolledBack, v1beta1.OutcomeAborted, v1beta1.OutcomeSuperseded, v1beta1.OutcomeReverted,
 	} {
@@ -54,6 +58,7 @@ type harness struct {
 	ends   map[string]int
 	nextT  int
 	edits  int
+	counts int
 	// wild is true once the user did something that takes the stable pods away
 	// by itself: then only liveness and restoration are promised.
 	wild bool
@@ -76,6 +81,7 @@ func (h *harness) run() {
 		}
 		h.event()
 		h.traffic()
+		h.counted()
 	}
 	// The faults end, the user leaves: everything must come to rest.
 	w.stuck, w.unknown, w.crashing = false, false, map[string]bool{}
@@ -289,6 +295,17 @@ func (h *harness) traffic() {
 		if rs := w.set(s.Release.Stable); rs != nil && rs.owner == OwnerTarget && rs.readyPods() == 0 {
 			h.fail("I7: the stable version has no pod in phase %s", s.Phase)
 		}
+	}
+}
+
+// counted checks I11.
+func (h *harness) counted() {
+	w := h.world
+	if w.gone || !w.proxies.there || !Counting(w.canary, w.observe()) {
+		return
+	}
+	if h.counts++; w.proxies.percent != w.canary.Status.Weight {
+		h.fail("I11: it is counted at %d %% while the proxies serve %d", w.canary.Status.Weight, w.proxies.percent)
 	}
 }
 
