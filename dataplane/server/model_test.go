@@ -38,6 +38,8 @@ type model struct {
 	clusters, endpoints, listeners, routes, runtimes map[string]*resource
 	// warm clusters can be used.
 	warm map[string]bool
+	// named is when something the proxy had last named a cluster, across all its streams.
+	named map[string]time.Time
 	// asked is what is subscribed by name.
 	asked map[kind]map[string]bool
 	// heldBack are cluster responses whose acknowledgement waits for warmth.
@@ -66,7 +68,7 @@ func newModel(t *testing.T, layers ...string) *model {
 		layers: layers,
 		t:      t, store: map[string]*resource{}, now: time.Unix(1000, 0),
 		clusters: map[string]*resource{}, endpoints: map[string]*resource{}, listeners: map[string]*resource{}, routes: map[string]*resource{}, runtimes: map[string]*resource{},
-		warm: map[string]bool{}, asked: map[kind]map[string]bool{},
+		warm: map[string]bool{}, named: map[string]time.Time{}, asked: map[kind]map[string]bool{},
 		refuses: func(*resource) bool { return false }, silent: map[string]bool{}, unknown: map[string]bool{},
 	}
 	for _, k := range []kind{kindEndpoints, kindFilter, kindRuntime} {
@@ -86,7 +88,7 @@ func (m *model) connect() {
 			return unknownEndpoints(name)
 		}
 		return newResource(kindEndpoints, name, &endpointv3.ClusterLoadAssignment{ClusterName: name}, 0)
-	})
+	}, 0)
 	m.inbox, m.heldBack = nil, nil
 	m.excused = maps.Clone(m.routes)
 	initial := func(have map[string]*resource) map[string]string {
@@ -138,6 +140,7 @@ func (m *model) take() bool {
 		return false
 	}
 	m.log = append(m.log, describe(r))
+	m.markNamed() // it served what it has until now
 	if m.taken != nil {
 		m.taken(r)
 	}
@@ -169,6 +172,10 @@ func (m *model) takeClusters(r *response) {
 		m.clusters[res.name] = res
 	}
 	for _, name := range r.removed {
+		if since := m.now.Sub(m.named[name]); since < ClusterLinger {
+			m.t.Fatalf("cluster %s goes %s after something last named it: requests that came by then may be tried again\n%s",
+				name, since, strings.Join(m.log, "\n"))
+		}
 		delete(m.clusters, name)
 		delete(m.warm, name)
 		delete(m.endpoints, name)
@@ -290,6 +297,17 @@ func (m *model) unsubscribe(k kind, name string) {
 	m.ask(request{kind: k, unsubscribe: []string{name}})
 }
 
+// markNamed takes note of the clusters that something in the proxy names now.
+func (m *model) markNamed() {
+	for _, table := range slices.AppendSeq(slices.Collect(maps.Values(m.routes)), maps.Values(m.listeners)) {
+		for _, r := range table.refs {
+			if r.kind == kindCluster {
+				m.named[r.name] = m.now
+			}
+		}
+	}
+}
+
 // check is the promise: every route table, filter and listener in the proxy names clusters
 // that are there and warm, and reads runtime keys that are there.
 func (m *model) check() {
@@ -334,6 +352,13 @@ func (m *model) reads(key string) bool {
 func (m *model) settle() {
 	for m.hear() || m.take() {
 	}
+}
+
+// rest is settle, and lets the clusters go that nothing names any more.
+func (m *model) rest() {
+	m.settle()
+	m.now = m.now.Add(2 * ClusterLinger)
+	m.settle()
 }
 
 func describe(r *response) string {

@@ -240,31 +240,6 @@ func (s *session) leftOver(k kind) []string {
 	return names
 }
 
-// nextRemovals gives the clusters that nothing can refer to any more: no route table
-// that the proxy has, or may have by now.
-func (s *session) nextRemovals(time.Time) *response {
-	names := s.leftOver(kindCluster)
-	if len(names) == 0 || !s.routesKnown(false) {
-		return nil
-	}
-	used := map[string]bool{}
-	for _, user := range append(s.possibly(kindListener), s.possibleRoutes()...) {
-		for _, r := range user.refs {
-			if r.kind == kindCluster {
-				used[r.name] = true
-			}
-		}
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return used[name] })
-	if len(names) == 0 {
-		return nil
-	}
-	for _, name := range names {
-		delete(s.warming, name)
-	}
-	return s.issue(kindCluster, nil, names)
-}
-
 // possibleRoutes lists every content of a route table or filter that the proxy may serve by now.
 func (s *session) possibleRoutes() []*resource {
 	return append(s.possibly(kindRoute), s.possibly(kindFilter)...)
@@ -369,9 +344,12 @@ func (s *session) isRefused(k kind, name string, want *resource) bool {
 	return ok && refused.resource.standsFor(want)
 }
 
-// wake is the next moment at which waiting for a cluster ends.
+// wake is the next moment at which waiting for a cluster ends, or its linger.
 func (s *session) wake(now time.Time) time.Time {
 	var first time.Time
+	if s.lingering.next.After(now) {
+		first = s.lingering.next
+	}
 	for _, w := range s.warming {
 		if w.deadline.After(now) && (first.IsZero() || w.deadline.Before(first)) {
 			first = w.deadline
@@ -390,6 +368,7 @@ func (s *session) issue(k kind, resources []*resource, removed []string) *respon
 	sub := &s.types[k]
 	sub.owed = false
 	for _, res := range resources {
+		s.named(res)
 		sub.last[res.name] = res
 		sub.dirty.drop(res.name)
 		delete(sub.force, res.name)

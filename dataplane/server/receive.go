@@ -90,6 +90,7 @@ func (s *session) begin(r request) {
 			s.wants(ref{r.kind, name}, 1)
 		}
 	}
+	s.lingering.clear() // what it brought along may name any of them
 	s.reconsiderAll(r.kind)
 	s.routesSettled()
 }
@@ -226,7 +227,7 @@ func (s *session) refuse(r *response, message string) {
 func (s *session) routesSettled() {
 	sub := &s.types[kindCluster]
 	for name := range sub.last {
-		if s.wanted(kindCluster, name) == nil {
+		if s.wanted(kindCluster, name) == nil && !s.lingering.has(name) {
 			sub.dirty.push(name)
 		}
 	}

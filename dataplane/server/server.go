@@ -41,6 +41,8 @@ type Options struct {
 	Measurements Measurements
 	// Loads takes what they report of single endpoints; nil refuses it.
 	Loads Loads
+	// Linger is how long a proxy keeps a cluster that nothing names any more; 0 is ClusterLinger.
+	Linger time.Duration
 }
 
 // Nack is a refusal of a proxy that is still in force.
@@ -256,7 +258,7 @@ func (s *Server) PublishEndpoints(key graph.ClusterKey, cla *endpointv3.ClusterL
 
 // RemoveEndpoints forgets an upstream that no Snapshot names any more. Proxies keep
 // the endpoints until they drop the cluster itself, because until then they may
-// still send requests to it.
+// still send requests to it; so it should be known for as long (see Options.Linger).
 func (s *Server) RemoveEndpoints(key graph.ClusterKey) { s.endpoints.remove(key.Name()) }
 
 func (s *Server) endpointsChanged(cluster string) {

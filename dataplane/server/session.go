@@ -28,8 +28,8 @@ const warmWait = 5 * time.Second
 //	listeners                   when no route table waits, their filters may go, and all
 //	                            clusters they name are warm
 //	route tables removed        after that
-//	clusters removed            when no route table, filter or listener the proxy may have
-//	                            names them
+//	clusters removed            when for the linger no route table, filter or listener the
+//	                            proxy may have named them
 //	runtime keys removed        when the proxy has the new route tables
 //
 // Nothing is queued: next compares what the proxy has with the newest target, so a slow
@@ -44,6 +44,8 @@ type session struct {
 	nonce    uint64
 	// warming are the clusters sent and not yet known to be usable.
 	warming map[string]warming
+	// lingering are the clusters that it has and nothing names.
+	lingering lingering
 	// diversions are those the proxy has to keep to, keptTo is the generation that it is known to.
 	diversions *diversions
 	keptTo     uint64
@@ -102,12 +104,14 @@ type warming struct {
 	filled bool
 }
 
-func newSession(endpoints func(string) *resource) *session {
+// newSession begins with a proxy of which nothing is known. Linger is that of Options.
+func newSession(endpoints func(string) *resource, linger time.Duration) *session {
 	s := &session{
 		endpoints: endpoints, diversions: &diversions{},
-		inflight: map[string]*response{},
-		warming:  map[string]warming{},
-		pending:  map[ref]uint64{},
+		inflight:  map[string]*response{},
+		warming:   map[string]warming{},
+		lingering: newLingering(linger),
+		pending:   map[ref]uint64{},
 	}
 	for k := range s.types {
 		s.types[k] = subscription{
@@ -124,6 +128,7 @@ func (s *session) publish(t *target, changed [kinds][]string) {
 	first := s.target == nil
 	s.target = t
 	if first {
+		s.lingering.clear()
 		for k := range s.types {
 			s.reconsiderAll(kind(k))
 			for name := range t.resources[k].names() {
@@ -136,6 +141,9 @@ func (s *session) publish(t *target, changed [kinds][]string) {
 		for _, name := range names {
 			if kind(k) != kindEndpoints || t.resources[k].get(name) != nil { // a mix that is gone is kept until its cluster goes
 				s.types[k].dirty.push(name)
+			}
+			if kind(k) == kindCluster && t.resources[k].get(name) != nil {
+				s.lingering.drop(name)
 			}
 			s.wants(ref{kind(k), name}, t.version)
 		}

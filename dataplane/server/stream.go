@@ -127,7 +127,7 @@ func gatewayOf(ctx context.Context, node *corev3.Node) (types.NamespacedName, er
 // the look at the target and the first one the new stream is told of.
 func (s *Server) attach(gateway types.NamespacedName, node string) *stream {
 	st := &stream{
-		session:    newSession(s.endpoints.get),
+		session:    newSession(s.endpoints.get, s.options.Linger),
 		wake:       make(chan struct{}, 1),
 		onProgress: func(now *progress) { s.progressed(gateway, now) },
 		onDiverted: func() { s.divertAnswered(gateway) },
