@@ -151,7 +151,7 @@ func (c *cached) put(route *gwv1.HTTPRoute) types.NamespacedName {
 // benchReconciler has made its first pass.
 func benchReconciler(b testing.TB, c *cached, s Server) *reconciler {
 	r := &reconciler{
-		client: c, endpoints: newEndpoints(c, s, nil), controller: "headgate.dev/bench", happened: newNews(), written: newWritten(),
+		client: c, endpoints: newEndpoints(c, s, nil, 0), controller: "headgate.dev/bench", happened: newNews(), written: newWritten(),
 		options:   Options{Server: s, Metrics: measure.New(time.Now), Now: time.Now, Changes: NewChanges()},
 		published: map[types.NamespacedName]*published{}, proxies: map[types.NamespacedName]proxies{}, told: map[string]bool{}, wrote: map[types.UID]time.Time{},
 	}

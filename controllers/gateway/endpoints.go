@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -18,6 +19,7 @@ import (
 	gwxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"headgate.dev/headgate/dataplane/graph"
+	"headgate.dev/headgate/dataplane/server"
 	"headgate.dev/headgate/dataplane/xds"
 )
 
@@ -37,6 +39,11 @@ type endpoints struct {
 	used map[types.NamespacedName]map[string]graph.ClusterKey
 	// left is true when there may be upstreams that no configuration uses any more.
 	left bool
+	// linger is how long the endpoints of those are brought to the proxies none the less: for them it may still
+	// be as long until the cluster goes. leaving are those found to be unused at since.
+	linger  time.Duration
+	leaving map[graph.ClusterKey]bool
+	since   time.Time
 	// known are the upstreams whose endpoints are published, by owner.
 	known map[owner]map[graph.ClusterKey]bool
 }
@@ -47,9 +54,16 @@ type owner struct {
 	types.NamespacedName
 }
 
-func newEndpoints(c client.Reader, s Server, p *pods) *endpoints {
+// endpointsLinger is longer than proxies keep a cluster that nothing names, which they learn a little later.
+const endpointsLinger = 2 * server.ClusterLinger
+
+// newEndpoints begins with nothing known. A linger of 0 is endpointsLinger.
+func newEndpoints(c client.Reader, s Server, p *pods, linger time.Duration) *endpoints {
+	if linger == 0 {
+		linger = endpointsLinger
+	}
 	return &endpoints{
-		client: c, server: s, pods: p,
+		client: c, server: s, pods: p, linger: linger,
 		used:  map[types.NamespacedName]map[string]graph.ClusterKey{},
 		known: map[owner]map[graph.ClusterKey]bool{},
 	}
@@ -106,6 +120,7 @@ func (e *endpoints) more(ctx context.Context, gateway types.NamespacedName, keys
 func (e *endpoints) know(ctx context.Context, gateway types.NamespacedName, keys map[string]graph.ClusterKey) error {
 	missing := map[owner]map[graph.ClusterKey]bool{}
 	for name, key := range keys {
+		delete(e.leaving, key)
 		service := owner{key.Kind, types.NamespacedName{Namespace: key.Namespace, Name: key.Service}}
 		// An XBackend may select other pods since the last pass, which nothing else tells. What the Gateway did not use until now is read anew, known or not: the
 		// Service may have come back, and the event that says so may still be on its way.
@@ -139,33 +154,59 @@ func (e *endpoints) forget(gateway types.NamespacedName) {
 	e.left = true
 }
 
-// collect removes upstreams that no configuration uses. It is called when every
-// proxy has left the older configurations behind.
-func (e *endpoints) collect() {
+// collect removes upstreams that no configuration has used for the linger. It is called when every
+// proxy has left the older configurations behind, and tells, once, in what time it should be called again; else 0.
+func (e *endpoints) collect(now time.Time) (again time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.leaving != nil {
+		if now.Sub(e.since) < e.linger {
+			return 0
+		}
+		e.remove(e.leaving)
+		e.leaving = nil
+	}
 	if !e.left {
-		return
+		return 0
 	}
 	e.left = false
+	if unused := e.unused(); len(unused) > 0 {
+		e.leaving, e.since = unused, now
+		return e.linger
+	}
+	return 0
+}
+
+// unused are the upstreams that are known and in no configuration.
+func (e *endpoints) unused() map[graph.ClusterKey]bool {
 	inUse := map[graph.ClusterKey]bool{}
 	for _, keys := range e.used {
 		for _, key := range keys {
 			inUse[key] = true
 		}
 	}
-	for service, keys := range e.known {
+	unused := map[graph.ClusterKey]bool{}
+	for _, keys := range e.known {
 		for key := range keys {
 			if !inUse[key] {
-				e.server.RemoveEndpoints(key)
-				delete(keys, key)
+				unused[key] = true
 			}
 		}
-		if len(keys) == 0 {
-			delete(e.known, service)
-			if service.kind == graph.UpstreamXBackend {
-				e.pods.forget(service.NamespacedName)
-			}
+	}
+	return unused
+}
+
+func (e *endpoints) remove(leaving map[graph.ClusterKey]bool) {
+	for key := range leaving {
+		e.server.RemoveEndpoints(key)
+		of := owner{key.Kind, types.NamespacedName{Namespace: key.Namespace, Name: key.Service}}
+		delete(e.known[of], key)
+		if len(e.known[of]) > 0 {
+			continue
+		}
+		delete(e.known, of)
+		if of.kind == graph.UpstreamXBackend {
+			e.pods.forget(of.NamespacedName)
 		}
 	}
 }

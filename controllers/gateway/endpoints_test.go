@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"testing"
+	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -47,7 +48,7 @@ func newEndpointsWorld(t *testing.T) (client.Client, *endpoints, *recorder) {
 		return []string{o.GetLabels()[serviceLabel]}
 	}).Build()
 	server := &recorder{last: map[graph.ClusterKey]*endpointv3.ClusterLoadAssignment{}}
-	return c, newEndpoints(c, server, newPods(c)), server
+	return c, newEndpoints(c, server, newPods(c), 0), server
 }
 
 var (
@@ -133,4 +134,50 @@ func TestAServiceWithoutSlicesIsNotKnownToHaveNoEndpoints(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request that waits for its retry goes to an upstream that no configuration has any more.
+func TestEndpointsOutliveTheConfigurationThatUsedThem(t *testing.T) {
+	c, e, server := newEndpointsWorld(t)
+	server.fakeServer = &fakeServer{endpoints: map[graph.ClusterKey]int{}}
+	used, nothing := map[string]graph.ClusterKey{shopKey.Name(): shopKey}, map[string]graph.ClusterKey{}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := time.Unix(1000, 0)
+	at := func(d time.Duration, wantAgain time.Duration, wantKnown bool) {
+		t.Helper()
+		if again := e.collect(start.Add(d)); again != wantAgain {
+			t.Errorf("after %s it asks to be called again in %s, want %s", d, again, wantAgain)
+		}
+		if known := len(e.known) > 0; known != wantKnown {
+			t.Errorf("after %s the endpoints are known: %v, want %v", d, known, wantKnown)
+		}
+	}
+	must(c.Create(t.Context(), service(nil)))
+	must(c.Create(t.Context(), slice("default", "shop", "10.1.2.3")))
+	must(e.ensure(t.Context(), webGateway, used))
+	at(0, 0, true)
+	must(e.ensure(t.Context(), webGateway, nothing))
+	at(0, endpointsLinger, true)
+
+	must(c.Delete(t.Context(), slice("default", "shop", "10.1.2.3")))
+	must(c.Create(t.Context(), slice("default", "shop", "10.1.2.4")))
+	_, err := e.Reconcile(t.Context(), reconcile.Request{NamespacedName: shopService})
+	must(err)
+	if got := server.address(shopKey); got != "10.1.2.4" {
+		t.Errorf("published %q for an upstream that lingers, want the pods of now", got)
+	}
+	at(endpointsLinger/2, 0, true)
+
+	// In use again for a moment: it is kept for as long as after the last use.
+	must(e.ensure(t.Context(), webGateway, used))
+	must(e.ensure(t.Context(), webGateway, nothing))
+	at(endpointsLinger, endpointsLinger, true)
+	at(endpointsLinger*3/2, 0, true)
+	at(endpointsLinger*2, 0, false)
+	at(endpointsLinger*4, 0, false)
 }

@@ -74,6 +74,9 @@ type Options struct {
 	// Now and Rand are the clock and the randomness of certificates.
 	Now  func() time.Time
 	Rand io.Reader
+	// EndpointsLinger is how long the endpoints of an upstream are brought to the proxies after all have acknowledged
+	// configurations without it; 0 is long enough for what proxies keep of it, see server.ClusterLinger.
+	EndpointsLinger time.Duration
 }
 
 // Add registers the reconcilers with the manager. They run on the leader only.
@@ -95,7 +98,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		return fmt.Errorf("adding the watches of pods: %w", err)
 	}
 	happened := newNews()
-	e := newEndpoints(mgr.GetClient(), o.Server, selected)
+	e := newEndpoints(mgr.GetClient(), o.Server, selected, o.EndpointsLinger)
 	r := &reconciler{
 		client:       mgr.GetClient(),
 		direct:       mgr.GetAPIReader(),

@@ -256,6 +256,7 @@ func startAs(t *testing.T, user *rest.Config) *env {
 		Server:  f, Changes: changes, Authority: func() pki.Pair { return authority },
 		ControlPlaneHost: "headgate-xds.headgate-system", ControlPlanePort: 18000, ControlPlaneName: "headgate-xds",
 		ProxyImage: "envoy:test", HeadgateImage: "headgate:test", Now: time.Now, Rand: rand.Reader,
+		EndpointsLinger: 100 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

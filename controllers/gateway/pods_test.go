@@ -44,7 +44,7 @@ func TestPodsOfAnXBackend(t *testing.T) {
 	p := newPods(c)
 	go func() { _ = p.Start(ctx) }()
 	server := &recorder{fakeServer: &fakeServer{endpoints: map[graph.ClusterKey]int{}}, last: map[graph.ClusterKey]*endpointv3.ClusterLoadAssignment{}}
-	e := newEndpoints(c, server, p)
+	e := newEndpoints(c, server, p, 0)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "pods-"}}
 	must(c.Create(ctx, ns))
 
@@ -110,7 +110,8 @@ func TestPodsOfAnXBackend(t *testing.T) {
 	must(e.ensure(ctx, gateway, used))
 	settle("")
 	e.forget(gateway)
-	e.collect()
+	e.collect(time.Now())
+	e.collect(time.Now().Add(endpointsLinger))
 	if len(p.sets) != 0 {
 		t.Errorf("%d watches remain of an XBackend that nothing uses", len(p.sets))
 	}

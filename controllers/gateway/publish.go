@@ -215,7 +215,10 @@ func (r *reconciler) acknowledged() bool {
 
 // collect drops what no proxy can still be using.
 func (r *reconciler) collect() {
-	if r.acknowledged() {
-		r.endpoints.collect()
+	if !r.acknowledged() {
+		return
+	}
+	if again := r.endpoints.collect(r.options.Now()); again > 0 {
+		r.options.Changes.notifyAfter(again)
 	}
 }

@@ -52,7 +52,7 @@ func TestStatusesSettleWhateverComesInBetween(t *testing.T) {
 		}}
 		now := time.Unix(1e9, 0)
 		rec := &reconciler{
-			client: c, endpoints: newEndpoints(c, s, nil), controller: "headgate.dev/bench", happened: newNews(), written: newWritten(),
+			client: c, endpoints: newEndpoints(c, s, nil, 0), controller: "headgate.dev/bench", happened: newNews(), written: newWritten(),
 			options:   Options{Server: s, Metrics: measure.New(time.Now), Now: func() time.Time { return now }, Changes: s.changes},
 			published: map[types.NamespacedName]*published{}, proxies: map[types.NamespacedName]proxies{}, told: map[string]bool{}, events: noEvents{}, wrote: map[types.UID]time.Time{},
 		}

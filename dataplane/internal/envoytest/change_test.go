@@ -115,7 +115,7 @@ func TestAHundredWeightChangesUnderLoadLoseNothing(t *testing.T) {
 }
 
 func TestBackendsReplacedUnderLoadLoseNothing(t *testing.T) {
-	r := newRig(t)
+	r := newRigWithLinger(t, 100*time.Millisecond) // so that clusters come and go while requests do
 	port := FreePort(t)
 	backend := NewBackend(t, "backend")
 	graphFor := func(service string, running bool) *graph.Graph {

@@ -49,6 +49,8 @@ type World struct {
 	// Measurements and Loads are given to each server that is started.
 	Measurements server.Measurements
 	Loads        server.Loads
+	// Linger is that of each server that is started; 0 is the default.
+	Linger time.Duration
 
 	notified chan struct{}
 	stop     context.CancelFunc
@@ -93,7 +95,7 @@ func (w *World) StartServer() {
 			default:
 			}
 		},
-		Measurements: w.Measurements, Loads: w.Loads,
+		Measurements: w.Measurements, Loads: w.Loads, Linger: w.Linger,
 	})
 	listener, err := net.Listen("tcp", Address(w.Port))
 	if err != nil {

@@ -30,6 +30,15 @@ func newRig(t testing.TB) *rig {
 	return &rig{World: w, proxy: w.StartProxy(graphtest.GatewayKey)}
 }
 
+// newRigWithLinger is newRig with a server that removes clusters sooner than usual.
+func newRigWithLinger(t testing.TB, linger time.Duration) *rig {
+	w := NewWorld(t)
+	w.StopServer()
+	w.Linger = linger
+	w.StartServer()
+	return &rig{World: w, proxy: w.StartProxy(graphtest.GatewayKey)}
+}
+
 // publish makes the graph current and waits for its acknowledgement.
 func (r *rig) publish(g *graph.Graph) {
 	r.TB.Helper()
