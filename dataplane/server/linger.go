@@ -10,10 +10,10 @@ import (
 
 // ClusterLinger is how long a proxy keeps a cluster that no route table, filter or listener names any more,
 // if Options.Linger does not say otherwise. A request goes by the route that was chosen for it when
-// it came, and Envoy looks the route's cluster up anew for each retry and, when the request is complete, for its
-// mirrors: one that is gone is a 503. So it has to stay for as long as such a request may have to wait. The wait
-// before a retry is up to ten times the route's backoff, which is 25 ms where the route says nothing; what
-// is longer is mostly the try before. Half a minute covers a backoff of 3 s, and a try that fails after 30 s.
+// it came, and Envoy looks the route's cluster up anew for each retry: one that is gone is a 503. So it has to
+// stay for as long as such a request may take until its next try. The wait before it is up to ten times the route's
+// backoff, which is 25 ms where the route says nothing; what is longer is mostly the try before. Half a
+// minute covers a backoff of 3 s, or a try that fails after 30 s.
 const ClusterLinger = 30 * time.Second
 
 // lingering are the clusters in a proxy that nothing in it names any more, and that are not wanted. They are
