@@ -16,7 +16,7 @@ import (
 // minute covers a backoff of 3 s, or a try that fails after 30 s.
 const ClusterLinger = 30 * time.Second
 
-// lingering are the clusters in a proxy that nothing in it names any more, and that are not wanted. They are
+// lingering are the clusters in a proxy that nothing in it names any more. Unless they are wanted again, they are
 // removed when they have been so for the linger; those released shortly after one another go together.
 type lingering struct {
 	linger time.Duration

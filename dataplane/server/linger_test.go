@@ -109,7 +109,7 @@ func TestAClusterOutlivesItsLastRoute(t *testing.T) {
 			kept: true, sent: []kind{kindCluster, kindRoute, kindListener},
 		},
 		{
-			name: "a Gateway that is forgotten and comes back begins a linger anew",
+			name: "a Gateway that is forgotten and comes back",
 			meanwhile: func(m *model, p *publisher, _ *world) {
 				m.session.withdraw()
 				m.session.publish(p.target, [kinds][]string{})
@@ -201,6 +201,27 @@ func TestAWakeOfAClusterThatMayNotGoIsNotInThePast(t *testing.T) {
 	m.session.types[kindRoute].held = held
 	if r, _ := m.session.next(m.now); r == nil || !slices.Equal(r.removed, []string{"a"}) {
 		t.Errorf("gave %v once it is known", r)
+	}
+}
+
+// A proxy that is connected again names what it has kind by kind, and may have route tables although none of its
+// listeners has any, while one drains.
+func TestWhatAProxyBringsAlongLateMayNameACluster(t *testing.T) {
+	w := simple(map[string][]string{"d1": {"b"}})
+	m, p := started(t, w)
+	m.clusters["a"] = newResource(kindCluster, "a", clusterVariant("a", 0), 1)
+	m.connect()
+	m.session.publish(p.target, [kinds][]string{})
+	m.settle()
+	if !m.session.lingering.has("a") {
+		t.Fatal("the cluster does not linger: the test shows nothing")
+	}
+	m.session.receive(request{kind: kindRoute, initial: map[string]string{"t1": "of before"}})
+	if m.session.lingering.has("a") {
+		t.Error("a cluster lingers that an unknown route table may name")
+	}
+	if !m.session.types[kindCluster].dirty.has["a"] {
+		t.Error("nobody will look at the cluster again")
 	}
 }
 

@@ -128,7 +128,6 @@ func (s *session) publish(t *target, changed [kinds][]string) {
 	first := s.target == nil
 	s.target = t
 	if first {
-		s.lingering.clear()
 		for k := range s.types {
 			s.reconsiderAll(kind(k))
 			for name := range t.resources[k].names() {
@@ -141,9 +140,6 @@ func (s *session) publish(t *target, changed [kinds][]string) {
 		for _, name := range names {
 			if kind(k) != kindEndpoints || t.resources[k].get(name) != nil { // a mix that is gone is kept until its cluster goes
 				s.types[k].dirty.push(name)
-			}
-			if kind(k) == kindCluster && t.resources[k].get(name) != nil {
-				s.lingering.drop(name)
 			}
 			s.wants(ref{kind(k), name}, t.version)
 		}
