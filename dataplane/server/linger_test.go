@@ -80,6 +80,30 @@ func TestAClusterOutlivesItsLastRoute(t *testing.T) {
 			kept: true, sent: []kind{kindRoute, kindListener, kindListener, kindRoute},
 		},
 		{
+			name: "a route that came back to it stays, because the proxy refuses the next one",
+			meanwhile: func(m *model, p *publisher, w *world) {
+				w.tables["t1"] = []string{"a"}
+				p.publish(w.messages())
+				m.settle()
+				m.refuses = func(r *resource) bool { return r.kind == kindRoute }
+				w.tables["t1"] = []string{"b", "a"}
+				p.publish(w.messages())
+				m.settle()
+				w.tables["t1"] = []string{"b"}
+				p.publish(w.messages())
+				m.settle()
+			},
+			kept: true, sent: []kind{kindRoute, kindRoute, kindRoute},
+		},
+		{
+			name: "what other routes do does not prolong it",
+			meanwhile: func(_ *model, p *publisher, w *world) {
+				w.tables["t1"] = []string{"c"}
+				p.publish(w.messages())
+			},
+			sent: []kind{kindCluster, kindEndpoints, kindRoute},
+		},
+		{
 			name: "another cluster of its name replaces it at once",
 			meanwhile: func(_ *model, p *publisher, w *world) {
 				w.content["a"] = 2
@@ -140,6 +164,9 @@ func TestAClusterOutlivesItsLastRoute(t *testing.T) {
 			}
 			if !slices.Equal(sent, tt.sent) {
 				t.Errorf("sent %v, want %v\n%v", sent, tt.sent, m.log)
+			}
+			if len(m.session.refusals()) > 0 {
+				return
 			}
 			m.rest()
 			checkComplete(t, 0, m, p.target)
