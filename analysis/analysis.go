@@ -112,6 +112,9 @@ type Query struct {
 	From, To time.Time
 	// Asked is when the question was found due; the answer carries it back.
 	Asked time.Time
+	// Counted is the ID of the newest answer that the evidence of this step has, which must not be given
+	// again. Empty where it has none.
+	Counted string
 }
 
 // Sample is what was measured of one arm.
@@ -141,7 +144,10 @@ type Measurement struct {
 	Kind     Kind
 	From, To time.Time
 	// Asked is the Asked of the query.
-	Asked          time.Time
+	Asked time.Time
+	// ID tells apart answers that a source may find again, as a Job that ended. Empty for all others. It is stored
+	// with what the answer counted for, so it counts once, whatever is restarted.
+	ID             string `json:",omitempty"`
 	Stable, Canary Sample
 	// Says is the reason that came with a KindVerdict, in one sentence of at most 512 bytes; may be empty.
 	Says string

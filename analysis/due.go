@@ -96,7 +96,7 @@ func next(p Plan, m v1beta1.Metric, e *Evidence, now time.Time) (Query, time.Tim
 		q.From = later(begin, since.Add(m.InitialDelay.Duration))
 	}
 	if s.Last != nil {
-		q.From, wait = later(s.Last.To, begin), interval
+		q.From, wait, q.Counted = later(s.Last.To, begin), interval, s.Last.ID
 	}
 	q.To = now.Add(-lag).Truncate(time.Millisecond) // Prometheus counts time in milliseconds
 	switch q.Kind {

@@ -6,7 +6,8 @@
 //
 // Asking never waits for a Job to end. The first question creates it, and until it has ended
 // every answer is the problem JobRunning, after which the question is asked again. What was created is
-// found by its labels, so a Job is not run twice when Headgate restarts.
+// found by its labels, so a Job is not run twice when Headgate restarts, and its verdict is stored with its UID, so
+// it is not counted twice either.
 package job
 
 import (
@@ -45,7 +46,7 @@ type Source struct {
 
 	mu sync.Mutex
 	// told is the last Job that was reported, by Canary and metric: the next question is
-	// about a new one. A restart forgets it and reports the newest Job once more.
+	// about a new one. After a restart the query says which one was counted.
 	told map[string]types.UID
 }
 
@@ -77,6 +78,7 @@ func (s *Source) Ask(ctx context.Context, q analysis.Query) analysis.Measurement
 			if running == nil {
 				s.remember(q, newest.UID)
 			}
+			m.ID = string(newest.UID)
 			m.Canary, m.Says, m.Problem = analysis.Sample{Value: verdict, Present: running == nil}, says, running
 			if m.Problem == nil || m.Problem.Reason == v1beta1.ReasonJobRunning {
 				return m
@@ -95,8 +97,12 @@ func key(q analysis.Query) string {
 	return q.Subject.Namespace + "/" + q.Subject.Canary + "/" + q.Metric.Name
 }
 
-// fresh says whether a Job was not reported yet.
+// fresh says whether a Job was not reported yet: by this process, or by one before it that also stored what it
+// counted for.
 func (s *Source) fresh(q analysis.Query, job types.UID) bool {
+	if q.Counted == string(job) {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.told[key(q)] != job

@@ -160,9 +160,18 @@ func (w *world) passes(t *testing.T) {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
 	w.end(j, batchv1.JobComplete, "CompletionsReached", "")
-	if m := w.source.Ask(t.Context(), q); m.Problem != nil || m.Canary.Value != 0 || !m.Canary.Present || m.Says != "Job checkout-load-1-2-1 completed" {
+	if m := w.source.Ask(t.Context(), q); m.Problem != nil || m.Canary.Value != 0 || !m.Canary.Present || m.Says != "Job checkout-load-1-2-1 completed" || m.ID != string(j.UID) {
 		t.Errorf("%+v, %+v", m, m.Problem)
 	}
+	// A restart before that was stored: nothing was counted yet, and the Job is.
+	w.source = job.New(w.Client)
+	if m := w.source.Ask(t.Context(), q); m.Problem != nil || m.ID != string(j.UID) {
+		t.Errorf("%+v, %+v", m, m.Problem)
+	}
+	// And one after it: the Job counts no second time.
+	w.source = job.New(w.Client)
+	q.Counted = string(j.UID)
+	w.problem(w.source.Ask(t.Context(), q), v1beta1.ReasonJobRunning, "Job checkout-load-1-2-2 was started")
 }
 
 func (w *world) again(t *testing.T) {
