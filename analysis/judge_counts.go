@@ -105,16 +105,34 @@ func (j judgement) verdict(f trial.Finding, missing *Problem, e *Evidence) v1bet
 
 // learning says what is missing of stable before latencies can be compared.
 func (j judgement) learning(e *Evidence) v1beta1.MetricStatus {
-	seen := e.Gateway.StableEver.N
+	t := &e.Gateway
 	if j.metric.Gateway == "" {
-		seen = e.seriesOf(j.metric.Name).Trial.StableEver.N
+		t = &e.seriesOf(j.metric.Name).Trial
 	}
+	seen := t.StableEver.N
 	const enough = 1000
-	if seen < 2*enough {
+	if seen < 2*enough || len(t.Before) == 0 {
 		return unknown(v1beta1.ReasonLearning, "stable is not known well enough yet to compare with: %s of about %d of its requests were seen", count(seen), enough)
 	}
-	return unknown(v1beta1.ReasonLearning,
-		"the histogram is too coarse to compare with: %s requests of stable were seen, and there is no bound with at least 10 of them above it from which a larger one is out of tolerance; give the metric a threshold, or the histogram more buckets", count(seen))
+	return unknown(v1beta1.ReasonLearning, "the histogram is too coarse to compare with: %s; or give the metric a threshold", j.coarse(t.Before))
+}
+
+// coarse says which bound a histogram needs.
+func (j judgement) coarse(h []sequential.Bucket) string {
+	q := j.limits.quantile
+	if q == 0 {
+		q = sequential.Quantiles()[0]
+	}
+	x, _ := sequential.QuantileBound(h, q)
+	if !math.IsInf(x, 1) {
+		shift := sequential.Shift{Ratio: 1 + j.limits.relative, Seconds: j.limits.absolute}
+		return fmt.Sprintf("%s of stable's requests took at most %s, and it has no bound above that from which a request is out of tolerance: give it one at %s or a little more, and some beyond",
+			percent(q), seconds(x), seconds(shift.From(x)))
+	}
+	if len(h) < 2 {
+		return "it has no bucket but +Inf: give it bounds around the times that stable takes"
+	}
+	return fmt.Sprintf("less than %s of stable's requests took at most %s, its largest bound: give it larger ones", percent(q), seconds(h[len(h)-2].Le))
 }
 
 // extra says what came by other ways than by the weight.

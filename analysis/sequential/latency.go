@@ -94,13 +94,20 @@ type Shift struct {
 	Ratio, Seconds float64
 }
 
+// From is from which time on a request of the canary is slow where one of stable's is slow after x seconds.
+func (s Shift) From(x float64) float64 { return max(s.Ratio*x, x+s.Seconds) }
+
 // DefaultShift is two buckets of a histogram whose bounds grow by 2^(1/8), and 5 ms.
 func DefaultShift() Shift { return Shift{Ratio: 1.18, Seconds: 0.005} }
 
 // LearnEdges takes the edges from a histogram of stable from before the release,
 // where canary is the bounds of the canary's histogram, ascending. Only real bounds
 // of both histograms are used: an interpolated quantile has no law. Without quantiles those of
-// Quantiles are taken, and never more than six. Empty: too few requests yet.
+// Quantiles are taken, and never more than six. Empty: too few requests yet, or no such bounds.
+//
+// An edge with hardly any request above it finds little that another one does not. Where there is no other, as when
+// nearly all requests are in the first bucket, the lowest of them is taken all the same: the test is
+// valid at any edge, and finds what leaves that bucket.
 func LearnEdges(stable []Bucket, canary []float64, shift Shift, quantiles ...float64) []Edge {
 	if len(stable) == 0 {
 		return nil
@@ -112,28 +119,36 @@ func LearnEdges(stable []Bucket, canary []float64, shift Shift, quantiles ...flo
 	if len(quantiles) == 0 {
 		quantiles = Quantiles()
 	}
-	var edges []Edge
+	var edges, sparse []Edge
 	for _, q := range quantiles[:min(len(quantiles), maxEdges)] {
-		i := 0
-		for stable[i].Count < q*n {
-			i++
-		}
-		x := stable[i].Le
-		if n-stable[i].Count < leastAbove || math.IsInf(x, 1) {
+		x, above := QuantileBound(stable, q)
+		if k := len(edges); math.IsInf(x, 1) || k > 0 && edges[k-1].Stable == x {
 			continue
 		}
-		if k := len(edges); k > 0 && edges[k-1].Stable == x {
-			continue
-		}
-		least := max(shift.Ratio*x, x+shift.Seconds)
-		for _, y := range canary {
-			if y >= least && !math.IsInf(y, 1) {
-				edges = append(edges, Edge{Quantile: q, Stable: x, Canary: y})
-				break
-			}
+		least := shift.From(x)
+		i := slices.IndexFunc(canary, func(y float64) bool { return y >= least && !math.IsInf(y, 1) })
+		switch {
+		case i < 0:
+		case above >= leastAbove:
+			edges = append(edges, Edge{Quantile: q, Stable: x, Canary: canary[i]})
+		case len(sparse) == 0 || sparse[0].Stable == x: // the highest of the quantiles that it stands for
+			sparse = []Edge{{Quantile: q, Stable: x, Canary: canary[i]}}
 		}
 	}
+	if len(edges) == 0 {
+		return sparse
+	}
 	return edges
+}
+
+// QuantileBound is the first bound of a histogram, which has one, that a share q of its requests did not exceed, and how many did.
+func QuantileBound(h []Bucket, q float64) (bound, above float64) {
+	n := h[len(h)-1].Count
+	i := 0
+	for i < len(h)-1 && h[i].Count < q*n {
+		i++
+	}
+	return h[i].Le, n - h[i].Count
 }
 
 // Latency is the evidence that the canary is slower, at each edge.
